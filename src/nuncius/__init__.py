@@ -1,0 +1,56 @@
+"""nuncius: listen to astronomical alerts, keep them, and ask for them again.
+
+The names below load when they are first used, so that ``import nuncius`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nuncius.alerts.alert import Alert, read_packets
+    from nuncius.alerts.lightcurve import LightCurve
+    from nuncius.alerts.notice import Notice
+    from nuncius.archives import open_archive
+    from nuncius.brokers import open_stream
+    from nuncius.errors import NunciusError
+    from nuncius.sandbox import Sandbox
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Alert": "nuncius.alerts.alert",
+    "LightCurve": "nuncius.alerts.lightcurve",
+    "Notice": "nuncius.alerts.notice",
+    "NunciusError": "nuncius.errors",
+    "Sandbox": "nuncius.sandbox",
+    "open_archive": "nuncius.archives",
+    "open_stream": "nuncius.brokers",
+    "read_packets": "nuncius.alerts.alert",
+}
+
+__all__ = [
+    "Alert",
+    "LightCurve",
+    "Notice",
+    "NunciusError",
+    "Sandbox",
+    "__version__",
+    "open_archive",
+    "open_stream",
+    "read_packets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'nuncius' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

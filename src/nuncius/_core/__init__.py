@@ -1,0 +1,1 @@
+"""The private floor that every other part stands on."""

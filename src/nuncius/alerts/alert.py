@@ -1,0 +1,375 @@
+"""What an alert is, whatever the survey."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from nuncius.alerts.lightcurve import LightCurve
+from nuncius.alerts.origin import Origin
+from nuncius.alerts.packets import Packet, SchemaLike, as_source, open_packet, open_packets
+from nuncius.alerts.packets.schemas import MappedSchemas, WriterSchema
+from nuncius.alerts.surveys import Reading, Survey, survey_of_schema
+from nuncius.alerts.times import astropy_time
+from nuncius.errors import NotFoundError, PacketError
+
+if TYPE_CHECKING:
+    from astropy.time import Time
+
+    from nuncius.alerts.cutouts import Cutouts
+
+Key: TypeAlias = "tuple[str, int | str] | tuple[str, str | None, int | str]"
+
+
+@final
+class Alert:
+    """One alert of any survey.
+
+    Made by `Alert.from_bytes`, `nuncius.read_packets` or a stream. Its outside (container, lengths, schema) was checked
+    when it was made; fields are decoded when the first of them is touched, and then kept. What a survey doesn't give,
+    gives as NaN or as a stand-in such as -999 is None here; `packet` keeps everything as it came.
+
+    Examples
+    --------
+    >>> alert = Alert.from_bytes(b'{"candid": 7, "objectId": "A1", "ra": 10.0, "dec": -5.0, "jd": 2460000.5}')
+    >>> alert.alert_id, alert.object_id, alert.ra, alert.dec, alert.mjd
+    (7, 'A1', 10.0, -5.0, 60000.0)
+    """
+
+    __slots__ = ("_annotations", "_curve", "_on_damage", "_opened", "_origin", "_packet", "_raw", "_reading", "_survey")
+
+    def __init__(
+        self,
+        raw: bytes,
+        opened: Packet,
+        *,
+        origin: Origin | None = None,
+        on_damage: Callable[[Alert, PacketError], None] | None = None,
+        annotations: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self._raw = raw
+        self._opened = opened
+        self._origin = origin
+        self._on_damage = on_damage
+        self._annotations = annotations
+        self._survey: Survey | None = None
+        self._packet: dict[str, Any] | None = None
+        self._reading: Reading | None = None
+        self._curve: LightCurve | None = None
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, *, schema: SchemaLike = None) -> Alert:
+        """Make an alert of the bytes of one packet, whatever its container.
+
+        Parameters
+        ----------
+        raw : bytes
+            The packet: an Avro object container, a framed or bare Avro record, BSON or JSON, plain or compressed.
+        schema : optional
+            For packets without a schema of their own: a directory of schemas, the URL of a schema registry, a mapping
+            from number to writer schema, or the one writer schema.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are not one readable alert.
+        SchemaError
+            If the schema is not known.
+        """
+        return cls(bytes(raw), open_packet(bytes(raw), schema))
+
+    @classmethod
+    def many_from_bytes(cls, raw: bytes, *, schema: SchemaLike = None) -> list[Alert]:
+        """Make the alerts of one file or message, which may hold several records or none.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are not readable.
+        SchemaError
+            If the schema is not known.
+        """
+        return [cls(alone, opened) for alone, opened in open_packets(bytes(raw), schema)]
+
+    # What it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def survey(self) -> str:
+        """``ztf``, ``lsst``, ``winter``, ``turbo``, ``pgir``, ``decam``, else the name of the packet's schema."""
+        name = self._known_survey.name
+        return name if name != "generic" else (self._opened.schema_name or name)
+
+    @property
+    def alert_id(self) -> int | str:
+        """The survey's id of this alert; for a packet without one, a digest of its content."""
+        found = self._read.alert_id
+        return self.digest if found is None else found
+
+    @property
+    def object_id(self) -> str | None:
+        """The survey's name of the object."""
+        return self._read.object_id
+
+    @property
+    def key(self) -> Key:
+        """What identifies the alert: survey and alert id, with the object id between where alert ids repeat."""
+        if self._known_survey.unique_alert_ids:
+            return (self.survey, self.alert_id)
+        return (self.survey, self.object_id, self.alert_id)
+
+    @property
+    def digest(self) -> str:
+        """A digest of the packet's content: 32 hexadecimal digits, equal for equal content."""
+        return hashlib.blake2b(self._opened.content(), digest_size=16).hexdigest()
+
+    # Where and when -----------------------------------------------------------------------------------------------
+
+    @property
+    def ra(self) -> float | None:
+        """ICRS right ascension in degrees."""
+        return self._read.point.ra
+
+    @property
+    def dec(self) -> float | None:
+        """ICRS declination in degrees."""
+        return self._read.point.dec
+
+    @property
+    def mjd(self) -> float | None:
+        """Modified Julian Date in UTC of the exposure, its start or middle as the survey has it."""
+        return self._read.point.mjd
+
+    @property
+    def time(self) -> Time | None:
+        """The time of the exposure, in the scale in which the survey gives it."""
+        value = self._read.time
+        return None if value is None else astropy_time(*value)
+
+    # How bright ---------------------------------------------------------------------------------------------------
+
+    @property
+    def band(self) -> str | None:
+        """The survey's letter for the filter."""
+        return self._read.point.band
+
+    @property
+    def mag(self) -> float | None:
+        """Difference magnitude."""
+        return self._read.point.mag
+
+    @property
+    def mag_err(self) -> float | None:
+        """Error of the magnitude, 1 sigma."""
+        return self._read.point.mag_err
+
+    @property
+    def flux_njy(self) -> float | None:
+        """Signed difference flux in nJy."""
+        return self._read.point.flux_njy
+
+    @property
+    def flux_err_njy(self) -> float | None:
+        """Error of the flux in nJy, 1 sigma."""
+        return self._read.point.flux_err_njy
+
+    @property
+    def is_positive(self) -> bool | None:
+        """Whether the source is brighter than in the template."""
+        return self._read.point.is_positive
+
+    @property
+    def score(self) -> float | None:
+        """How real the survey's classifier takes it to be, 0 to 1."""
+        return self._read.point.score
+
+    @property
+    def history(self) -> LightCurve:
+        """Earlier measurements of the object as the packet has them, without this alert."""
+        mine = self._read.point
+        return LightCurve(point for point in self.light_curve if not _is_same(point, mine))
+
+    @property
+    def light_curve(self) -> LightCurve:
+        """The history and this alert."""
+        if self._curve is None:
+            self._curve = LightCurve((self._read.point, *self._known_survey.history(self.packet)))
+        return self._curve
+
+    @property
+    def cutouts(self) -> Cutouts:
+        """The images: `science`, `template` and `difference`, each of them or None."""
+        return self._known_survey.cutouts(self.packet)
+
+    @property
+    def annotations(self) -> dict[str, dict[str, Any]]:
+        """What brokers added (classes, scores, tags, cross-matches), by broker."""
+        own = self._known_survey.annotations(self.packet)
+        return {**own, **(self._annotations or {})}
+
+    # As it came ---------------------------------------------------------------------------------------------------
+
+    @property
+    def packet(self) -> dict[str, Any]:
+        """All values of the packet, as they were sent. Treat it as read-only.
+
+        Raises
+        ------
+        PacketError
+            If the packet is damaged where only decoding finds it. A stream has then put it into its quarantine.
+        """
+        if self._packet is None:
+            try:
+                self._packet = self._opened.decode()
+            except PacketError as error:
+                if self._on_damage is not None:
+                    self._on_damage(self, error)
+                raise
+        return self._packet
+
+    @property
+    def raw(self) -> bytes:
+        """The packet, byte for byte as it was sent."""
+        return self._raw
+
+    @property
+    def schema_name(self) -> str:
+        """The full name of the Avro schema that the packet was written with; empty for BSON and JSON."""
+        return self._opened.schema_name
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where in which stream it came from."""
+        return self._origin
+
+    @property
+    def _known_survey(self) -> Survey:
+        if self._survey is None:
+            self._survey = survey_of_schema(self._opened.schema_name)
+        return self._survey
+
+    @property
+    def _read(self) -> Reading:
+        if self._reading is None:
+            self._reading = self._known_survey.read(self.packet)
+        return self._reading
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Alert) and self._raw == other._raw
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._raw, self._opened._schema, self._opened.container, self._origin, self._annotations)
+
+    def __repr__(self) -> str:
+        try:
+            place = "" if self.ra is None or self.dec is None else f" at {self.ra:.5f} {self.dec:+.5f}"
+            brightness = "" if self.mag is None else f" {self.band or 'mag'}={self.mag:.2f}"
+            when = "" if self.mjd is None else f" MJD {self.mjd:.4f}"
+            return f"<Alert {self.survey} {self.alert_id} of {self.object_id}{place}{brightness}{when}>"
+        except PacketError as error:
+            return f"<Alert {self.survey}, damaged: {error}>"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        rows = {
+            "survey": self.survey,
+            "alert": self.alert_id,
+            "object": self.object_id,
+            "RA, Dec": None if self.ra is None else f"{self.ra:.6f}°, {self.dec:+.6f}°",
+            "MJD (UTC)": None if self.mjd is None else f"{self.mjd:.6f}",
+            "band": self.band,
+            "magnitude": None if self.mag is None else f"{self.mag:.3f} ± {self.mag_err or float('nan'):.3f}",
+            "score": None if self.score is None else f"{self.score:.3f}",
+            "history": repr(self.history)[1:-1],
+            "cutouts": repr(self.cutouts)[1:-1],
+        }
+        cells = (f"<tr><th>{key}</th><td>{escape(str(value))}</td></tr>" for key, value in rows.items() if value is not None)
+        return f"<table>{''.join(cells)}</table>"
+
+
+def _is_same(point: Any, mine: Any) -> bool:
+    # PGIR lists the alert itself in its own history, with the same time; ids alone don't tell, for forced photometry
+    # at the time of the alert is a measurement of its own.
+    return point.kind == "detection" and (
+        (point.alert_id is not None and point.alert_id == mine.alert_id)
+        or (point.mjd is not None and point.mjd == mine.mjd and point.band == mine.band and point.ra == mine.ra)
+    )
+
+
+def _restore(
+    raw: bytes,
+    schema: WriterSchema | None,
+    container: str,
+    origin: Origin | None,
+    annotations: dict[str, dict[str, Any]] | None,
+) -> Alert:
+    source: SchemaLike = schema
+    if container == "confluent" and schema is not None:
+        source = MappedSchemas({}, {int.from_bytes(raw[1:5], "big"): schema})
+    return Alert(raw, open_packet(raw, source), origin=origin, annotations=annotations)
+
+
+def read_packets(path: str | Path, *, schema: SchemaLike = None) -> Iterator[Alert]:
+    """Read the alerts in a file, or in all files below a folder, in the order of their names.
+
+    Parameters
+    ----------
+    path : str or Path
+        A packet in any container, a container with many records, lines of JSON, or a folder of such files. In a
+        folder, files of other kinds (by their endings: schemas, descriptions, hidden files) are passed over.
+    schema : optional
+        See `Alert.from_bytes`.
+
+    Yields
+    ------
+    Alert
+        Its `origin` names the file and the number of the record.
+
+    Raises
+    ------
+    NotFoundError
+        If the path doesn't exist.
+    PacketError
+        If a file is not readable; the message names it.
+
+    Examples
+    --------
+    >>> for alert in nuncius.read_packets("packets/"):  # doctest: +SKIP
+    ...     print(alert.object_id, alert.mag)
+    """
+    source = as_source(schema)
+    for file in packet_files(path):
+        try:
+            opened = open_packets(file.read_bytes(), source)
+        except PacketError as error:
+            raise type(error)(f"{file}: {error}", position=str(file)) from error
+        for number, (raw, packet) in enumerate(opened):
+            yield Alert(raw, packet, origin=Origin("file", str(file), offset=number))
+
+
+def packet_files(path: str | Path) -> list[Path]:
+    """List the files that may hold packets, sorted by path.
+
+    Raises
+    ------
+    NotFoundError
+        If the path doesn't exist.
+    """
+    path = Path(path).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise NotFoundError(f"there is no file or folder {path}", position=str(path))
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file()
+        and not file.name.startswith(".")
+        and file.suffix not in {".avsc", ".md", ".txt", ".py"}
+        and not file.name.endswith(".reason.json")
+    )

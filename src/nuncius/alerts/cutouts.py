@@ -1,0 +1,106 @@
+"""Cutouts: the small images that come with an alert."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nuncius._core.lazy import upward
+from nuncius.alerts.packets.compression import gunzip
+from nuncius.errors import PacketError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from astropy.io.fits import HDUList, Header
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Cutout:
+    """One small image.
+
+    Parameters
+    ----------
+    kind : {"science", "template", "difference"}
+        Which of the three.
+    bytes : bytes
+        As they came in the packet: FITS, gzipped or plain.
+    file_name : str, optional
+        The name that the packet gives it.
+    """
+
+    kind: str
+    bytes: builtins.bytes = field(repr=False)
+    file_name: str | None = None
+
+    @property
+    def fits(self) -> builtins.bytes:
+        """The FITS file, unpacked."""
+        # What it is shows in its first bytes; the survey's name proves nothing.
+        return gunzip(self.bytes) if self.bytes.startswith(_GZIP_MAGIC) else self.bytes
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The image: a 2-D array, rows first, in the machine's byte order; NaN where there are no data.
+
+        Raises
+        ------
+        PacketError
+            If it is no readable FITS image.
+        """
+        import numpy as np
+
+        with self._open() as hdus:
+            data = hdus[0].data
+            if data is None or data.ndim != 2:
+                raise PacketError(f"the {self.kind} cutout holds no 2-D image")
+            return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+
+    @property
+    def header(self) -> Header:
+        """The FITS header of the image."""
+        with self._open() as hdus:
+            return hdus[0].header.copy()
+
+    def plot(self, *, ax: Any = None) -> Any:
+        """Draw the image and return the matplotlib axes."""
+        return upward("nuncius.plots").plot_cutout(self, ax=ax)
+
+    def _open(self) -> HDUList:
+        from astropy.io import fits
+        from astropy.utils.exceptions import AstropyWarning
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", AstropyWarning)
+                return fits.open(io.BytesIO(self.fits), memmap=False)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise PacketError(f"the {self.kind} cutout is no readable FITS file: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Cutouts:
+    """The three images of an alert; any of them may be missing."""
+
+    science: Cutout | None = None
+    template: Cutout | None = None
+    difference: Cutout | None = None
+
+    def __iter__(self) -> Iterator[Cutout]:
+        """Give those that exist, science first."""
+        return iter([cutout for cutout in (self.science, self.template, self.difference) if cutout is not None])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<Cutouts: {', '.join(f'{cutout.kind} {len(cutout.bytes)} B' for cutout in self) or 'none'}>"
+
+    def plot(self, *, axes: Any = None) -> Any:
+        """Draw the images side by side and return the matplotlib axes."""
+        return upward("nuncius.plots").plot_cutouts(self, axes=axes)

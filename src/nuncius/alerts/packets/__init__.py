@@ -1,0 +1,277 @@
+"""From the bytes of a packet to its values: containers, framing, compression, schemas.
+
+A packet is recognised by its bytes alone. Reading has two steps: `open_packet` checks the outside (container, lengths,
+schema known) without decoding fields wherever the container has lengths of its own, and `Packet.decode` gives the
+values.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nuncius.alerts.packets import compression, ocf
+from nuncius.alerts.packets.schemas import SchemaLike, SchemaSource, WriterSchema, as_source
+from nuncius.errors import MissingExtraError, PacketError, SchemaError
+
+__all__ = ["Packet", "SchemaLike", "SchemaSource", "WriterSchema", "as_source", "open_packet", "open_packets"]
+
+# What fastavro, zlib and bson raise on damaged bytes.
+_DECODING_FAULTS = (
+    EOFError,
+    IndexError,
+    KeyError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    AttributeError,
+    struct.error,
+)
+_COMPRESSIONS = {
+    b"\x1f\x8b": compression.gunzip,
+    b"BZh": compression.bunzip2,
+    b"\x28\xb5\x2f\xfd": compression.unzstd,
+}
+_MAX_LAYERS = 3  # a compressed packet in a compressed message is the most that any broker sends
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet whose outside was checked.
+
+    Parameters
+    ----------
+    container : str
+        ``avro`` (object container), ``confluent`` (framed Avro), ``avro-datum`` (schema given beside), ``bson`` or
+        ``json``.
+    schema_name : str
+        The full name of its Avro schema; empty for BSON and JSON.
+    """
+
+    container: str
+    schema_name: str
+    _body: bytes
+    _schema: WriterSchema | None = None
+    _layout: ocf.Container | None = None
+    _values: Any = None
+
+    def decode(self) -> dict[str, Any]:
+        """Return all values.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are damaged where only decoding finds it.
+        """
+        if self._values is not None:
+            values = self._values
+        elif self._layout is not None:
+            values = self._decode_container()
+        else:
+            values = _decode_bson(self._body)
+        if not isinstance(values, dict):
+            raise PacketError(f"an alert is a record of named values; this packet holds a {type(values).__name__}")
+        return values
+
+    def content(self) -> bytes:
+        """Return the bytes that carry the values, without the random sync marker of an object container.
+
+        Two packets of one survey with equal content say the same.
+        """
+        if self._layout is None:
+            return self._body
+        (_, begin, end), *more = self._layout.blocks
+        return self._body if more else self._body[begin:end]
+
+    def _decode_container(self) -> Any:
+        assert self._layout is not None
+        for count, block in self._layout.unpacked(self._body):
+            if count:
+                value, end = decode_datum(block, self._layout.header.schema)
+                if end != len(block):
+                    raise PacketError(f"{len(block) - end} bytes are left over behind the record", position=f"byte {end}")
+                return value
+        raise PacketError("the container holds no record")
+
+
+def open_packet(raw: bytes, schema: SchemaLike = None) -> Packet:
+    """Recognise one packet and check its outside.
+
+    Raises
+    ------
+    PacketError
+        If it is not one readable packet.
+    SchemaError
+        If its schema is unknown.
+    """
+    packets = open_packets(raw, schema)
+    if len(packets) == 1:
+        return packets[0][1]
+    if not packets:
+        raise PacketError("the container holds no record")
+    raise PacketError(f"{len(packets)} alerts in one packet; read it with read_packets or Alert.many_from_bytes")
+
+
+def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes, Packet]]:
+    """Recognise the packets in one message: almost always one, but a container may hold several records or none.
+
+    Returns
+    -------
+    sequence of (bytes, Packet)
+        For each record the bytes that hold it and nothing else, and the packet.
+
+    Raises
+    ------
+    PacketError
+        If the bytes are no packet.
+    SchemaError
+        If the schema is unknown.
+    """
+    source = as_source(schema)
+    body = _unpacked(raw)
+    if not body:
+        raise PacketError("the message is empty", position="byte 0")
+    if body.startswith(ocf.MAGIC):
+        layout = ocf.read_container(body)
+        packet = Packet("avro", layout.header.schema.name, body, _layout=layout)
+        return [(raw, packet)] if layout.count == 1 else list(_split_container(packet))
+    if body[:1] == b"\0" and len(body) > 5 and not isinstance(source, WriterSchema):
+        return [(raw, _open_framed(body, source))]
+    if isinstance(source, WriterSchema):
+        return [(raw, _open_datum(body, source, container="avro-datum"))]
+    if len(body) > 4 and int.from_bytes(body[:4], "little") == len(body) and body[-1] == 0:
+        return [(raw, Packet("bson", "", body))]
+    start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if start in {b"{", b"["}:
+        return _open_json(raw, body)
+    if start == b"<":
+        raise PacketError("an XML notice (VOEvent), not an alert packet; this release does not read notices")
+    raise PacketError(
+        f"not an alert packet of any known kind; it begins with {body[:8].hex(' ')}", position="byte 0"
+    )
+
+
+def decode_datum(data: bytes, schema: WriterSchema) -> tuple[Any, int]:
+    """Decode one Avro record without a container; return it and the position behind it.
+
+    Raises
+    ------
+    PacketError
+        If the bytes don't fit the schema.
+    """
+    import fastavro
+
+    stream = io.BytesIO(data)
+    try:
+        value = fastavro.schemaless_reader(stream, schema.parsed, None)
+    except _DECODING_FAULTS as error:
+        raise PacketError(
+            f"the bytes don't fit the schema {schema.name}: {type(error).__name__}: {error} near byte {stream.tell()}",
+            position=f"byte {stream.tell()}",
+        ) from error
+    return value, stream.tell()
+
+
+def _unpacked(raw: bytes) -> bytes:
+    body = raw
+    for _ in range(_MAX_LAYERS):
+        unpack = next((how for magic, how in _COMPRESSIONS.items() if body.startswith(magic)), None)
+        if unpack is None and body[:1] == b"\x78" and len(body) > 1 and int.from_bytes(body[:2], "big") % 31 == 0:
+            unpack = compression.unzlib
+        if unpack is None:
+            break
+        body = unpack(body)
+    return body
+
+
+def _split_container(packet: Packet) -> Iterator[tuple[bytes, Packet]]:
+    layout = packet._layout
+    assert layout is not None
+    for count, block in layout.unpacked(packet._body):
+        rest = block
+        for _ in range(count):
+            value, end = decode_datum(rest, layout.header.schema)
+            alone = ocf.single_record(packet._body, layout, rest[:end])
+            yield alone, replace(packet, _body=alone, _layout=ocf.read_container(alone), _values=value)
+            rest = rest[end:]
+        if rest:
+            raise PacketError(f"{len(rest)} bytes are left over behind the last record")
+
+
+def _open_framed(body: bytes, source: SchemaSource | None) -> Packet:
+    schema_id = int.from_bytes(body[1:5], "big")
+    if source is None:
+        raise SchemaError(
+            f"a framed packet with schema {schema_id}; give its schemas with schema= (a directory, a registry URL or "
+            "a mapping)"
+        )
+    schema = source.find(schema_id)
+    try:
+        return _open_datum(body[5:], schema, container="confluent")
+    except PacketError as error:
+        raise PacketError(f"schema {schema_id}: {error}", position=error.position) from error
+
+
+def _open_datum(data: bytes, schema: WriterSchema, *, container: str) -> Packet:
+    # These bytes carry no length of their own: only decoding them shows that they end where they should.
+    value, end = decode_datum(data, schema)
+    if end != len(data):
+        raise PacketError(
+            f"{len(data) - end} bytes are left over behind the record: the packet was written with another schema "
+            f"than {schema.name}",
+            position=f"byte {end}",
+        )
+    return Packet(container, schema.name, data, _schema=schema, _values=value)
+
+
+def _decode_bson(data: bytes) -> Any:
+    import bson
+
+    if not hasattr(bson, "decode"):
+        raise MissingExtraError(
+            "the installed module 'bson' is not the one of pymongo and would read packets slowly or wrongly. Cure: "
+            "python -m pip uninstall bson && python -m pip install --force-reinstall pymongo"
+        )
+    try:
+        return bson.decode(data)
+    except (bson.errors.BSONError, *_DECODING_FAULTS) as error:
+        raise PacketError(f"the BSON document is damaged: {error}") from error
+
+
+def _open_json(raw: bytes, body: bytes) -> Sequence[tuple[bytes, Packet]]:
+    text = body.removeprefix(b"\xef\xbb\xbf")
+    value = _decode_json(text)
+    if isinstance(value, dict):
+        return [(raw, Packet("json", "", body, _values=value))]
+    packets = []
+    for item in value:
+        alone = json.dumps(item).encode()
+        packets.append((alone, Packet("json", "", alone, _values=item)))
+    return packets
+
+
+def _decode_json(text: bytes) -> Any:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        first = error
+    # Python's own reader knows NaN and Infinity, which some services write. Lines of JSON are read as a list.
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) > 1:
+        try:
+            return [json.loads(line) for line in lines]
+        except (ValueError, RecursionError) as error:
+            raise PacketError(f"the JSON lines are damaged: {error}") from error
+    raise PacketError(f"the JSON text is damaged: {first}")

@@ -1,0 +1,137 @@
+"""Schemas from a schema registry over HTTP, kept on disk: a schema never changes under its number.
+
+Source: the REST interface of Confluent's Schema Registry (`GET /schemas/ids/{id}`), and Rubin's use of it (subject
+``alert-packet``, whose version number is the schema's number).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nuncius.alerts.packets.schemas import WriterSchema, prepare_schema_text
+from nuncius.errors import LoginError, SchemaError, ServerError, UnreachableError
+
+_TIMEOUT_S = 10.0
+_RUBIN_SUBJECT = "alert-packet"
+
+
+@dataclass(slots=True)
+class RegistrySchemas:
+    """A schema registry.
+
+    Parameters
+    ----------
+    url : str
+        Its address, such as ``https://registry.example.org/schema-registry``.
+    cache_dir : Path, optional
+        Where schemas are kept between runs; by default in the user's cache folder.
+
+    Notes
+    -----
+    A registry that can't be reached raises `UnreachableError` and not `SchemaError`: the packet is fine, so it must
+    not be quarantined.
+    """
+
+    url: str
+    cache_dir: Path | None = None
+    _prepared: dict[int, WriterSchema] = field(default_factory=dict, repr=False)
+
+    def find(self, schema_id: int) -> WriterSchema:
+        """Return the schema of that number: from memory, from disk, else from the registry.
+
+        Raises
+        ------
+        SchemaError
+            If the registry does not know the number, or its answer is no schema.
+        UnreachableError
+            If the registry does not answer within 10 s.
+        LoginError
+            If the registry asks for a login.
+        ServerError
+            If the registry answers with a failure of its own.
+        """
+        known = self._prepared.get(schema_id)
+        if known is None:
+            path = self._cache_path(schema_id)
+            if path.is_file():
+                known = prepare_schema_text(path.read_bytes())
+            else:
+                text = self._fetch(schema_id)
+                known = prepare_schema_text(text)
+                _write_whole(path, text)
+            self._prepared[schema_id] = known
+        return known
+
+    def _cache_path(self, schema_id: int) -> Path:
+        folder = self.cache_dir
+        if folder is None:
+            import platformdirs
+
+            folder = Path(platformdirs.user_cache_dir("nuncius")) / "schemas"
+        place = hashlib.sha256(self.url.rstrip("/").encode()).hexdigest()[:16]
+        return folder / place / f"{schema_id}.avsc"
+
+    def _fetch(self, schema_id: int) -> bytes:
+        import httpx2
+
+        base = self.url.rstrip("/")
+        addresses = (
+            f"{base}/schemas/ids/{schema_id}",
+            f"{base}/subjects/{_RUBIN_SUBJECT}/versions/{schema_id}",
+        )
+        try:
+            with httpx2.Client(timeout=_TIMEOUT_S, follow_redirects=True) as client:
+                for address in addresses:
+                    answer = client.get(address)
+                    if answer.status_code != httpx2.codes.NOT_FOUND:
+                        return self._schema_of(answer, schema_id)
+        except httpx2.HTTPError as error:
+            raise UnreachableError(
+                f"the schema registry {base} does not answer ({type(error).__name__}: {error}); the packets wait for "
+                "it. Check the address, or give a directory of schemas with schema=",
+                service="schema registry",
+                url=base,
+            ) from error
+        raise SchemaError(
+            f"the schema registry {base} does not know schema {schema_id}", service="schema registry", url=base
+        )
+
+    def _schema_of(self, answer: Any, schema_id: int) -> bytes:
+        base = self.url.rstrip("/")
+        if answer.status_code in {401, 403}:
+            raise LoginError(
+                f"the schema registry {base} asks for a login (HTTP {answer.status_code})",
+                service="schema registry",
+                url=base,
+            )
+        if answer.status_code != 200:
+            raise ServerError(
+                f"the schema registry {base} answered HTTP {answer.status_code} for schema {schema_id}",
+                service="schema registry",
+                url=base,
+            )
+        try:
+            text = answer.json()["schema"]
+            json.loads(text)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(
+                f"the schema registry {base} answered something that is not a schema for number {schema_id}",
+                service="schema registry",
+                url=base,
+            ) from error
+        return str(text).encode()
+
+
+def _write_whole(path: Path, text: bytes) -> None:
+    """Write a file that is there whole or not at all, also when several processes write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text)
+    Path(name).replace(path)

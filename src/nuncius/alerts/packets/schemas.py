@@ -1,0 +1,280 @@
+"""Avro writer schemas: prepared once for decoding, and found by their number for framed packets.
+
+A framed packet (Confluent framing, as Rubin sends it) names its schema by a number. The schema then comes from a
+mapping, from a directory, or from a schema registry.
+
+Sources: Apache Avro 1.12 specification; lsst/alert_packet for the rule `id = major * 100 + minor`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from nuncius.errors import ConfigurationError, SchemaError
+
+MAX_DEPTH = 64
+"""How deep a schema may nest; those of today's surveys reach 6."""
+
+_CACHED_SCHEMAS = 64
+_PRIMITIVE_SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSchema:
+    """A schema as it was written, ready for decoding.
+
+    Parameters
+    ----------
+    name : str
+        Its full name, such as ``ztf.alert`` or ``lsst.v9_0.alert``.
+    parsed : object
+        What fastavro decodes with.
+    """
+
+    name: str
+    parsed: Any = field(repr=False)
+
+
+@runtime_checkable
+class SchemaSource(Protocol):
+    """Where the schemas of framed packets come from."""
+
+    def find(self, schema_id: int) -> WriterSchema:
+        """Return the schema of that number, or raise `SchemaError`."""
+
+
+SchemaLike: TypeAlias = "SchemaSource | Mapping[int, Any] | Mapping[str, Any] | str | Path | None"
+"""What is accepted as `schema=`: one writer schema, a mapping from number to schema, a directory, a registry URL."""
+
+
+class _Cache:
+    """The last few values, found by key; safe to share between threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: OrderedDict[Any, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Any) -> Any:
+        with self._lock:
+            value = self._items.get(key)
+            if value is not None:
+                self._items.move_to_end(key)
+            return value
+
+    def put(self, key: Any, value: Any) -> None:
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+
+
+_by_text = _Cache(_CACHED_SCHEMAS)
+
+
+def prepare_schema_text(text: bytes) -> WriterSchema:
+    """Prepare a writer schema given as JSON; the same text is parsed only once.
+
+    Raises
+    ------
+    SchemaError
+        If it is not a usable Avro schema.
+    """
+    known: WriterSchema | None = _by_text.get(text)
+    if known is not None:
+        return known
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"the writer schema is not JSON: {error}") from error
+    prepared = prepare_schema(schema)
+    _by_text.put(text, prepared)
+    return prepared
+
+
+def prepare_schema(schema: Any) -> WriterSchema:
+    """Prepare a writer schema given as Python values.
+
+    Default values are taken out: they play no part in decoding with the writer's own schema, and TURBO's schema has
+    invalid ones. Schemas that could make a decoder run or recurse without bound are refused.
+
+    Raises
+    ------
+    SchemaError
+        If it is not a usable Avro schema.
+    """
+    import fastavro
+    from fastavro.schema import SchemaParseException, UnknownType
+
+    try:
+        clean = _without_defaults(schema, depth=0)
+        parsed = fastavro.parse_schema(clean)
+        _check_bounded(parsed)
+    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, SchemaError):
+            raise
+        raise SchemaError(f"not a usable Avro schema: {type(error).__name__}: {error}") from error
+    name = parsed.get("name", "") if isinstance(parsed, dict) else ""
+    return WriterSchema(name=str(name), parsed=parsed)
+
+
+def as_source(schema: SchemaLike) -> SchemaSource | WriterSchema | None:
+    """Turn what a user gives as `schema=` into one writer schema or into a source of them.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is none of the accepted forms.
+    """
+    if schema is None or isinstance(schema, (WriterSchema, SchemaSource)):
+        return schema
+    if isinstance(schema, Mapping):
+        if all(isinstance(key, int) for key in schema):
+            return MappedSchemas(dict(schema))
+        return prepare_schema(dict(schema))
+    if isinstance(schema, (str, Path)):
+        if re.match(r"https?://", str(schema)):
+            from nuncius.alerts.packets.registry import RegistrySchemas
+
+            return RegistrySchemas(str(schema))
+        return DirectorySchemas(Path(schema))
+    raise ConfigurationError(
+        "schema= takes a writer schema, a mapping from number to schema, a directory or a registry URL, "
+        f"not {type(schema).__name__}"
+    )
+
+
+@dataclass(slots=True)
+class MappedSchemas:
+    """Schemas given as a mapping from their number to the writer schema."""
+
+    schemas: dict[int, Any] = field(repr=False)
+    _prepared: dict[int, WriterSchema] = field(default_factory=dict, repr=False)
+
+    def find(self, schema_id: int) -> WriterSchema:
+        """Return the schema of that number, or raise `SchemaError`."""
+        if schema_id not in self._prepared:
+            if schema_id not in self.schemas:
+                raise _unknown(schema_id, "the mapping", self.schemas)
+            self._prepared[schema_id] = prepare_schema(self.schemas[schema_id])
+        return self._prepared[schema_id]
+
+
+@dataclass(slots=True)
+class DirectorySchemas:
+    """Schemas in a directory tree.
+
+    Two layouts are known: one file for each number (``900.avsc`` or ``900.json``), and Rubin's
+    (``…/lsst.v9_0.alert.avsc`` beside the records that it names), whose number is 100 times the major version plus the
+    minor one.
+    """
+
+    path: Path
+    _prepared: dict[int, WriterSchema] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            raise ConfigurationError(f"the schema directory {self.path} does not exist", position=str(self.path))
+
+    def find(self, schema_id: int) -> WriterSchema:
+        """Return the schema of that number, or raise `SchemaError`."""
+        known = self._prepared.get(schema_id)
+        if known is None:
+            known = self._prepared[schema_id] = self._load(schema_id)
+        return known
+
+    def _load(self, schema_id: int) -> WriterSchema:
+        files = self._files()
+        if schema_id not in files:
+            raise _unknown(schema_id, f"the directory {self.path}", files)
+        path = files[schema_id]
+        try:
+            schema = json.loads(path.read_bytes())
+            return prepare_schema(_with_parts(schema, path.parent, {}))
+        except (OSError, ValueError) as error:
+            raise SchemaError(f"the schema file {path} can't be used: {error}", position=str(path)) from error
+
+    def _files(self) -> dict[int, Path]:
+        files = {}
+        for path in sorted(self.path.rglob("*")):
+            if number := re.fullmatch(r"(\d+)\.(avsc|json)", path.name):
+                files[int(number[1])] = path
+            elif version := re.fullmatch(r"lsst\.v(\d+)_(\d+)\.alert\.avsc", path.name):
+                files[100 * int(version[1]) + int(version[2])] = path
+        return files
+
+
+def _with_parts(schema: Any, folder: Path, seen: dict[str, Any]) -> Any:
+    """Put the records that stand in files of their own in the place of their first mention."""
+    if isinstance(schema, str) and "." in schema and schema not in seen:
+        path = folder / f"{schema}.avsc"
+        if path.is_file():
+            seen[schema] = None
+            return _with_parts(json.loads(path.read_bytes()), folder, seen)
+        return schema
+    if isinstance(schema, list):
+        return [_with_parts(item, folder, seen) for item in schema]
+    if isinstance(schema, dict):
+        return {
+            key: _with_parts(value, folder, seen) if key in {"type", "items", "values", "fields"} else value
+            for key, value in schema.items()
+        }
+    return schema
+
+
+def _unknown(schema_id: int, where: str, known: Mapping[int, Any]) -> SchemaError:
+    names = ", ".join(str(number) for number in sorted(known)) or "none"
+    return SchemaError(
+        f"schema {schema_id} is not in {where} (known there: {names}). A packet is never read with another schema: "
+        "get this one and give it with schema="
+    )
+
+
+def _without_defaults(schema: Any, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise SchemaError(f"the writer schema nests deeper than {MAX_DEPTH} levels")
+    if isinstance(schema, dict):
+        return {key: _without_defaults(value, depth + 1) for key, value in schema.items() if key != "default"}
+    if isinstance(schema, list):
+        return [_without_defaults(item, depth + 1) for item in schema]
+    return schema
+
+
+def _check_bounded(schema: Any) -> None:
+    """Refuse schemas with which a few hostile bytes keep a decoder busy for ever, or break its stack."""
+    sizes: dict[str, int] = {}
+
+    def least_size(node: Any, inside: tuple[str, ...]) -> int:
+        if isinstance(node, list):
+            return 1 + min((least_size(branch, inside) for branch in node), default=0)
+        if isinstance(node, str):
+            if node in inside:
+                raise SchemaError(f"the record {node} contains itself; recursive schemas are not read")
+            return _PRIMITIVE_SIZES.get(node, sizes.get(node, 0))
+        kind, name = node["type"], str(node.get("name", ""))
+        if kind in {"array", "map"}:
+            if least_size(node["items" if kind == "array" else "values"], inside) == 0 and kind == "array":
+                raise SchemaError("an array of items that take no bytes is not read: it could be endless")
+            return 1
+        if kind in {"record", "error"}:
+            size = sum(least_size(item["type"], (*inside, name)) for item in node["fields"])
+        elif kind == "fixed":
+            size = int(node["size"])
+            if size < 0:
+                raise SchemaError(f"the fixed type {name} has a negative size")
+        elif kind == "enum":
+            size = 1
+        else:
+            size = least_size(kind, inside)
+        sizes[name] = size
+        return size
+
+    least_size(schema, ())

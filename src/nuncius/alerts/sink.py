@@ -1,0 +1,28 @@
+"""What a stream and a keeper of alerts know of each other, and no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nuncius.alerts.alert import Alert
+
+
+@runtime_checkable
+class AlertSource(Protocol):
+    """Where alerts come from batch by batch, such as a stream.
+
+    A batch counts as finished when the next one is asked for: whoever keeps it must have made it durable before.
+    """
+
+    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
+        """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
+
+
+class AlertSink(Protocol):
+    """What keeps alerts, such as a folder of files."""
+
+    def write(self, alerts: Sequence[Alert]) -> None:
+        """Keep the alerts; when it returns they are on the disk."""
