@@ -160,7 +160,7 @@ class QuarantineFullError(NunciusError):
 
 
 class UnsupportedError(NunciusError):
-    """This transport or archive can't do what was asked; the message says what can."""
+    """The transport or archive can't do what was asked; the message says what can."""
 
 
 class ForkError(NunciusError, RuntimeError):

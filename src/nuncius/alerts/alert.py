@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from nuncius.alerts.lightcurve import LightCurve
 from nuncius.alerts.origin import Origin
-from nuncius.alerts.packets import Packet, SchemaLike, as_source, open_packet, open_packets
-from nuncius.alerts.packets.schemas import MappedSchemas, WriterSchema
-from nuncius.alerts.surveys import Reading, Survey, survey_of_schema
+from nuncius.alerts.packets import as_source, open_packet, open_packets
+from nuncius.alerts.packets.schemas import MappedSchemas
+from nuncius.alerts.surveys import survey_of_schema
 from nuncius.alerts.times import astropy_time
 from nuncius.errors import NotFoundError, PacketError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from astropy.time import Time
 
     from nuncius.alerts.cutouts import Cutouts
+    from nuncius.alerts.packets import Packet, SchemaLike
+    from nuncius.alerts.packets.schemas import WriterSchema
+    from nuncius.alerts.sink import Delivery
+    from nuncius.alerts.surveys import Reading, Survey
 
 Key: TypeAlias = "tuple[str, int | str] | tuple[str, str | None, int | str]"
 
@@ -38,7 +43,17 @@ class Alert:
     (7, 'A1', 10.0, -5.0, 60000.0)
     """
 
-    __slots__ = ("_annotations", "_curve", "_on_damage", "_opened", "_origin", "_packet", "_raw", "_reading", "_survey")
+    __slots__ = (
+        "_annotations",
+        "_curve",
+        "_delivery",
+        "_opened",
+        "_origin",
+        "_packet",
+        "_raw",
+        "_reading",
+        "_survey",
+    )
 
     def __init__(
         self,
@@ -46,13 +61,13 @@ class Alert:
         opened: Packet,
         *,
         origin: Origin | None = None,
-        on_damage: Callable[[Alert, PacketError], None] | None = None,
+        delivery: Delivery | None = None,
         annotations: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         self._raw = raw
         self._opened = opened
         self._origin = origin
-        self._on_damage = on_damage
+        self._delivery = delivery
         self._annotations = annotations
         self._survey: Survey | None = None
         self._packet: dict[str, Any] | None = None
@@ -223,8 +238,8 @@ class Alert:
             try:
                 self._packet = self._opened.decode()
             except PacketError as error:
-                if self._on_damage is not None:
-                    self._on_damage(self, error)
+                if self._delivery is not None:
+                    self._delivery.damaged(self, error)
                 raise
         return self._packet
 
@@ -262,16 +277,23 @@ class Alert:
         return hash(self._raw)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._raw, self._opened._schema, self._opened.container, self._origin, self._annotations)
+        return _restore, (
+            self._raw,
+            self._opened._schema,
+            self._opened.container,
+            self._origin,
+            self._annotations,
+        )
 
     def __repr__(self) -> str:
         try:
-            place = "" if self.ra is None or self.dec is None else f" at {self.ra:.5f} {self.dec:+.5f}"
-            brightness = "" if self.mag is None else f" {self.band or 'mag'}={self.mag:.2f}"
-            when = "" if self.mjd is None else f" MJD {self.mjd:.4f}"
-            return f"<Alert {self.survey} {self.alert_id} of {self.object_id}{place}{brightness}{when}>"
+            point = self._read.point
         except PacketError as error:
             return f"<Alert {self.survey}, damaged: {error}>"
+        place = "" if point.ra is None or point.dec is None else f" at {point.ra:.5f} {point.dec:+.5f}"
+        brightness = "" if point.mag is None else f" {point.band or 'mag'}={point.mag:.2f}"
+        when = "" if point.mjd is None else f" MJD {point.mjd:.4f}"
+        return f"<Alert {self.survey} {self.alert_id} of {self.object_id}{place}{brightness}{when}>"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -288,7 +310,11 @@ class Alert:
             "history": repr(self.history)[1:-1],
             "cutouts": repr(self.cutouts)[1:-1],
         }
-        cells = (f"<tr><th>{key}</th><td>{escape(str(value))}</td></tr>" for key, value in rows.items() if value is not None)
+        cells = (
+            f"<tr><th>{key}</th><td>{escape(str(value))}</td></tr>"
+            for key, value in rows.items()
+            if value is not None
+        )
         return f"<table>{''.join(cells)}</table>"
 
 
@@ -297,7 +323,12 @@ def _is_same(point: Any, mine: Any) -> bool:
     # at the time of the alert is a measurement of its own.
     return point.kind == "detection" and (
         (point.alert_id is not None and point.alert_id == mine.alert_id)
-        or (point.mjd is not None and point.mjd == mine.mjd and point.band == mine.band and point.ra == mine.ra)
+        or (
+            point.mjd is not None
+            and point.mjd == mine.mjd
+            and point.band == mine.band
+            and point.ra == mine.ra
+        )
     )
 
 

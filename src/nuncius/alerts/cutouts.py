@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import io
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,9 @@ from nuncius.alerts.packets.compression import gunzip
 from nuncius.errors import PacketError
 
 if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterator
+
     import numpy as np
     from astropy.io.fits import HDUList, Header
 
@@ -93,7 +94,9 @@ class Cutouts:
 
     def __iter__(self) -> Iterator[Cutout]:
         """Give those that exist, science first."""
-        return iter([cutout for cutout in (self.science, self.template, self.difference) if cutout is not None])
+        return iter(
+            [cutout for cutout in (self.science, self.template, self.difference) if cutout is not None]
+        )
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from nuncius._core.lazy import upward
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from astropy.table import Table
 
 Kind: TypeAlias = Literal["detection", "limit", "forced"]
@@ -91,7 +93,9 @@ class LightCurve(Sequence[Point]):
         unique: dict[tuple[Any, ...], Point] = {}
         for point in points:
             unique.setdefault(_identity(point), point)
-        self._points = tuple(sorted(unique.values(), key=lambda point: math.inf if point.mjd is None else point.mjd))
+        self._points = tuple(
+            sorted(unique.values(), key=lambda point: math.inf if point.mjd is None else point.mjd)
+        )
 
     @property
     def detections(self) -> LightCurve:
@@ -125,11 +129,14 @@ class LightCurve(Sequence[Point]):
         from astropy.table import MaskedColumn, Table
 
         names = [item.name for item in fields(Point)]
-        columns = zip(*(astuple(point) for point in self._points), strict=True) if self._points else [()] * len(names)
+        columns = (
+            zip(*(astuple(point) for point in self._points), strict=True)
+            if self._points
+            else [()] * len(names)
+        )
         table = Table(masked=True)
-        for name, values in zip(names, columns, strict=True):
-            if name == "alert_id":
-                values = [None if value is None else str(value) for value in values]  # noqa: PLW2901
+        for name, column in zip(names, columns, strict=True):
+            values = [str(value) if name == "alert_id" and value is not None else value for value in column]
             missing = [value is None for value in values]
             kind = {"kind": str, "band": str, "alert_id": str, "is_positive": bool}.get(name, float)
             filled = [kind() if absent else value for value, absent in zip(values, missing, strict=True)]

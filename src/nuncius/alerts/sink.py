@@ -8,6 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from nuncius.alerts.alert import Alert
+    from nuncius.errors import PacketError
+
+
+class Delivery(Protocol):
+    """What an alert knows of the stream that handed it out."""
+
+    def damaged(self, alert: Alert, error: PacketError) -> None:
+        """Take note that the packet turned out to be damaged when a field was touched."""
 
 
 @runtime_checkable

@@ -10,13 +10,15 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nuncius.alerts.packets import compression, ocf
 from nuncius.alerts.packets.schemas import SchemaLike, SchemaSource, WriterSchema, as_source
 from nuncius.errors import MissingExtraError, PacketError, SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Packet", "SchemaLike", "SchemaSource", "WriterSchema", "as_source", "open_packet", "open_packets"]
 
@@ -61,6 +63,11 @@ class Packet:
     _layout: ocf.Container | None = None
     _values: Any = None
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the values are still undecoded, so that the packet takes no more memory than its bytes."""
+        return self._values is None
+
     def decode(self) -> dict[str, Any]:
         """Return all values.
 
@@ -76,7 +83,9 @@ class Packet:
         else:
             values = _decode_bson(self._body)
         if not isinstance(values, dict):
-            raise PacketError(f"an alert is a record of named values; this packet holds a {type(values).__name__}")
+            raise PacketError(
+                f"an alert is a record of named values; this packet holds a {type(values).__name__}"
+            )
         return values
 
     def content(self) -> bytes:
@@ -95,7 +104,9 @@ class Packet:
             if count:
                 value, end = decode_datum(block, self._layout.header.schema)
                 if end != len(block):
-                    raise PacketError(f"{len(block) - end} bytes are left over behind the record", position=f"byte {end}")
+                    raise PacketError(
+                        f"{len(block) - end} bytes are left over behind the record", position=f"byte {end}"
+                    )
                 return value
         raise PacketError("the container holds no record")
 
@@ -115,7 +126,9 @@ def open_packet(raw: bytes, schema: SchemaLike = None) -> Packet:
         return packets[0][1]
     if not packets:
         raise PacketError("the container holds no record")
-    raise PacketError(f"{len(packets)} alerts in one packet; read it with read_packets or Alert.many_from_bytes")
+    raise PacketError(
+        f"{len(packets)} alerts in one packet; read it with read_packets or Alert.many_from_bytes"
+    )
 
 
 def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes, Packet]]:
@@ -182,7 +195,12 @@ def _unpacked(raw: bytes) -> bytes:
     body = raw
     for _ in range(_MAX_LAYERS):
         unpack = next((how for magic, how in _COMPRESSIONS.items() if body.startswith(magic)), None)
-        if unpack is None and body[:1] == b"\x78" and len(body) > 1 and int.from_bytes(body[:2], "big") % 31 == 0:
+        if (
+            unpack is None
+            and body[:1] == b"\x78"
+            and len(body) > 1
+            and int.from_bytes(body[:2], "big") % 31 == 0
+        ):
             unpack = compression.unzlib
         if unpack is None:
             break

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nuncius.alerts.packets import compression
-from nuncius.alerts.packets.schemas import WriterSchema, prepare_schema_text
+from nuncius.alerts.packets.schemas import prepare_schema_text
 from nuncius.errors import PacketError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from nuncius.alerts.packets.schemas import WriterSchema
 
 MAGIC = b"Obj\x01"
 _SYNC_SIZE = 16
@@ -106,13 +108,19 @@ def read_container(raw: bytes) -> Container:
         size, position = read_long(raw, position)
         end = position + size
         if count < 0 or size < 0:
-            raise PacketError(f"a block has the impossible length {size} at byte {position}", position=f"byte {position}")
+            raise PacketError(
+                f"a block has the impossible length {size} at byte {position}", position=f"byte {position}"
+            )
         if end + _SYNC_SIZE > end_of_data:
             raise _cut(end_of_data)
         if raw[end : end + _SYNC_SIZE] != sync:
-            raise PacketError(f"the sync marker behind a block is wrong at byte {end}", position=f"byte {end}")
+            raise PacketError(
+                f"the sync marker behind a block is wrong at byte {end}", position=f"byte {end}"
+            )
         if count > max(size, 1) and header.codec == "null":
-            raise PacketError(f"a block of {size} bytes can't hold {count} records", position=f"byte {position}")
+            raise PacketError(
+                f"a block of {size} bytes can't hold {count} records", position=f"byte {position}"
+            )
         blocks.append((count, position, end))
         position = end + _SYNC_SIZE
     return Container(header=header, blocks=tuple(blocks))
@@ -150,7 +158,9 @@ def read_long(raw: bytes, position: int) -> tuple[int, int]:
             return (value >> 1) ^ -(value & 1), position
         shift += 7
         if shift > 63:
-            raise PacketError(f"a number is longer than 64 bits at byte {position}", position=f"byte {position}")
+            raise PacketError(
+                f"a number is longer than 64 bits at byte {position}", position=f"byte {position}"
+            )
 
 
 def write_long(value: int) -> bytes:
@@ -183,7 +193,9 @@ def _read_header(raw: bytes) -> Header:
 def _metadata(raw: bytes) -> tuple[dict[bytes, bytes], int]:
     """Read the metadata map; return it and the position of the sync marker behind it."""
     if not raw.startswith(MAGIC):
-        raise PacketError("not an Avro object container: it does not begin with 'Obj' and 1", position="byte 0")
+        raise PacketError(
+            "not an Avro object container: it does not begin with 'Obj' and 1", position="byte 0"
+        )
     metadata: dict[bytes, bytes] = {}
     position = len(MAGIC)
     while True:
@@ -210,4 +222,6 @@ def _read_bytes(raw: bytes, position: int) -> tuple[bytes, int]:
 
 
 def _cut(size: int) -> PacketError:
-    return PacketError(f"the packet is cut off: it ends after {size} bytes, within a block", position=f"byte {size}")
+    return PacketError(
+        f"the packet is cut off: it ends after {size} bytes, within a block", position=f"byte {size}"
+    )

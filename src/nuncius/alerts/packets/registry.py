@@ -12,10 +12,13 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nuncius.alerts.packets.schemas import WriterSchema, prepare_schema_text
+from nuncius.alerts.packets.schemas import prepare_schema_text
 from nuncius.errors import LoginError, SchemaError, ServerError, UnreachableError
+
+if TYPE_CHECKING:
+    from nuncius.alerts.packets.schemas import WriterSchema
 
 _TIMEOUT_S = 10.0
 _RUBIN_SUBJECT = "alert-packet"
@@ -99,7 +102,9 @@ class RegistrySchemas:
                 url=base,
             ) from error
         raise SchemaError(
-            f"the schema registry {base} does not know schema {schema_id}", service="schema registry", url=base
+            f"the schema registry {base} does not know schema {schema_id}",
+            service="schema registry",
+            url=base,
         )
 
     def _schema_of(self, answer: Any, schema_id: int) -> bytes:

@@ -23,7 +23,16 @@ MAX_DEPTH = 64
 """How deep a schema may nest; those of today's surveys reach 6."""
 
 _CACHED_SCHEMAS = 64
-_PRIMITIVE_SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
+_PRIMITIVE_SIZES = {
+    "null": 0,
+    "boolean": 1,
+    "int": 1,
+    "long": 1,
+    "float": 4,
+    "double": 8,
+    "bytes": 1,
+    "string": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,9 @@ class SchemaSource(Protocol):
         """Return the schema of that number, or raise `SchemaError`."""
 
 
-SchemaLike: TypeAlias = "SchemaSource | Mapping[int, Any] | Mapping[str, Any] | str | Path | None"
+SchemaLike: TypeAlias = (
+    "SchemaSource | WriterSchema | Mapping[int, Any] | Mapping[str, Any] | str | Path | None"
+)
 """What is accepted as `schema=`: one writer schema, a mapping from number to schema, a directory, a registry URL."""
 
 
@@ -118,7 +129,15 @@ def prepare_schema(schema: Any) -> WriterSchema:
         clean = _without_defaults(schema, depth=0)
         parsed = fastavro.parse_schema(clean)
         _check_bounded(parsed)
-    except (SchemaParseException, UnknownType, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        SchemaParseException,
+        UnknownType,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         if isinstance(error, SchemaError):
             raise
         raise SchemaError(f"not a usable Avro schema: {type(error).__name__}: {error}") from error
@@ -138,7 +157,7 @@ def as_source(schema: SchemaLike) -> SchemaSource | WriterSchema | None:
         return schema
     if isinstance(schema, Mapping):
         if all(isinstance(key, int) for key in schema):
-            return MappedSchemas(dict(schema))
+            return MappedSchemas({int(key): value for key, value in schema.items()})
         return prepare_schema(dict(schema))
     if isinstance(schema, (str, Path)):
         if re.match(r"https?://", str(schema)):
@@ -182,7 +201,9 @@ class DirectorySchemas:
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
-            raise ConfigurationError(f"the schema directory {self.path} does not exist", position=str(self.path))
+            raise ConfigurationError(
+                f"the schema directory {self.path} does not exist", position=str(self.path)
+            )
 
     def find(self, schema_id: int) -> WriterSchema:
         """Return the schema of that number, or raise `SchemaError`."""

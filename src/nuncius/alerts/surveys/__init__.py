@@ -36,7 +36,9 @@ def survey_of_schema(schema_name: str) -> Survey:
 
 def survey_with_prefix(catalog: str) -> Survey:
     """Find the survey to whose alerts a catalog such as ``ZTF_alerts_aux`` belongs; `GENERIC` if none does."""
-    return next((survey for survey in KNOWN if catalog.startswith(f"{survey.catalog_prefix}_alerts")), GENERIC)
+    return next(
+        (survey for survey in KNOWN if catalog.startswith(f"{survey.catalog_prefix}_alerts")), GENERIC
+    )
 
 
 def _first(surveys: Iterable[Survey], schema_name: str) -> Survey | None:

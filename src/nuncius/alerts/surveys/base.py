@@ -19,7 +19,7 @@ from nuncius.alerts.times import mjd_from_jd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_POSITIVE = frozenset({True, 1, 1.0, "t", "T", "true", "y", "Y", "1"})
+_POSITIVE = frozenset({1, "t", "T", "true", "y", "Y", "1"})
 _EMPTY_TEXTS = frozenset({"", "null", "NONE"})
 
 
@@ -101,7 +101,7 @@ class Survey(ABC):
                 found[kind] = Cutout(kind, value, file_name if isinstance(file_name, str) else None)
         return Cutouts(**found)
 
-    def annotations(self, packet: dict[str, Any]) -> dict[str, dict[str, Any]]:  # noqa: ARG002
+    def annotations(self, packet: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Find what a broker added, by broker."""
         return {}
 
@@ -137,7 +137,7 @@ class CandidateSurvey(Survey):
             time=(jd, "jd", "utc") if jd is not None and point.mjd is not None else None,
         )
 
-    def history_point(self, list_name: str, raw: dict[str, Any]) -> Point | None:  # noqa: ARG002
+    def history_point(self, list_name: str, raw: dict[str, Any]) -> Point | None:
         """Read one earlier candidate: a detection, or an upper limit if it has no magnitude."""
         point = self._point(raw, identifier(raw.get("candid")))
         if point.mag is not None:
@@ -211,4 +211,4 @@ def sign(value: Any) -> bool | None:
     """Read the many ways in which surveys write that a source became brighter."""
     if value is None or not isinstance(value, (bool, int, float, str)):
         return None
-    return value in _POSITIVE
+    return value in _POSITIVE  # True and 1.0 equal 1

@@ -33,7 +33,7 @@ class Decam(Survey):
         time = None if point.mjd is None else (point.mjd, "mjd", "utc")
         return Reading(alert_id, name(packet.get("objectId")), point, time)
 
-    def history_point(self, list_name: str, raw: dict[str, Any]) -> Point | None:  # noqa: ARG002
+    def history_point(self, list_name: str, raw: dict[str, Any]) -> Point | None:
         """Read a point of forced photometry."""
         point = self._point("forced", raw, None)
         return None if point.flux_njy is None else point

@@ -40,7 +40,13 @@ class Generic(Survey):
 
         def first(keys: tuple[str, ...]) -> Any:
             return next(
-                (record[key] for record in records for key in keys if identifier(record.get(key)) is not None), None
+                (
+                    record[key]
+                    for record in records
+                    for key in keys
+                    if identifier(record.get(key)) is not None
+                ),
+                None,
             )
 
         ra, dec = self._position(records)
@@ -65,7 +71,7 @@ class Generic(Survey):
             time=time,
         )
 
-    def history_point(self, list_name: str, raw: dict[str, Any]) -> Point | None:  # noqa: ARG002
+    def history_point(self, list_name: str, raw: dict[str, Any]) -> Point | None:
         """Return None: nothing is known of the lists in such packets."""
         return None
 

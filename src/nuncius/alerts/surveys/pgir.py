@@ -16,6 +16,6 @@ class Pgir(CandidateSurvey):
     sentinels = frozenset({-99.0})
     score_fields = ("drb",)
 
-    def band(self, raw: dict[str, Any]) -> str | None:  # noqa: ARG002
+    def band(self, raw: dict[str, Any]) -> str | None:
         """Return J: the camera has no other filter."""
         return "J"

@@ -12,4 +12,4 @@ class Turbo(CandidateSurvey):
     catalog_prefix = "TURBO"
     schema_name = r"turbo\.alert"
     unique_alert_ids = False
-    bands = {0: "Y", 1: "J", 2: "H", 3: "K"}  # noqa: RUF012
+    bands = {0: "Y", 1: "J", 2: "H", 3: "K"}

@@ -16,5 +16,5 @@ class Winter(CandidateSurvey):
     catalog_prefix = "WNTR"
     schema_name = r"winter\.alert"
     object_id_field = "objectid"
-    bands = {0: "Y", 1: "J", 2: "H", 3: "K"}  # noqa: RUF012
+    bands = {0: "Y", 1: "J", 2: "H", 3: "K"}
     cutout_fields = ("cutout_science", "cutout_template", "cutout_difference")

@@ -20,7 +20,7 @@ class Ztf(CandidateSurvey):
     catalog_prefix = "ZTF"
     schema_name = r"ztf\.alert"
     history_lists = ("prv_candidates", "fp_hists")
-    bands = {1: "g", 2: "r", 3: "i"}  # noqa: RUF012
+    bands = {1: "g", 2: "r", 3: "i"}
     sentinels = frozenset({-999.0, -99999.0})
     magnitudes_are_ab = True
     measurement_fields = CandidateSurvey.measurement_fields | {

@@ -1,0 +1,233 @@
+"""The async face of a stream. The sync one, `_sync.py`, is generated from this file by tools/make_sync.py."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from nuncius.errors import ConfigurationError
+from nuncius.streams.bounds import parse_start
+from nuncius.streams.signals import AsyncSignal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from types import TracebackType
+
+    from nuncius.alerts import Alert
+    from nuncius.streams.engine import Engine, StreamStats
+    from nuncius.streams.transport import Partition
+
+_CLOSE_S = 5.0
+
+
+class AsyncStream:
+    """A stream of alerts, made by `nuncius.aio.open_stream`.
+
+    Iterate over it for one alert at a time, or over `batches` for many. An alert counts as finished, and is never sent
+    again, when you come back for the next one; with ``acknowledge="manual"``, when you say so. Leaving the ``with``
+    block cleanly, or reaching `stop`, finishes what was handed out; leaving it by an exception, or `close` alone, does
+    not, so those alerts come again.
+    """
+
+    def __init__(self, engine: Engine, url: str) -> None:
+        self._engine = engine
+        self._url = url
+        self._signal = AsyncSignal()
+        self._over = False
+        engine.on_change(_weak_set(self._signal))
+        self._finalizer = weakref.finalize(self, engine.close, finish=False)
+
+    # Reading -------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises
+        ------
+        UnreachableError, TlsError, LoginError, ForbiddenError, NotFoundError, ConfigurationError
+            What is wrong with the connection, within `connect_timeout_s`.
+        """
+        self._engine.start()
+        while not self._engine.connected:
+            await self._signal.wait(1.0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave(finish=kind is None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Alert:
+        alerts = await self._next(1, None)
+        if not alerts:
+            raise StopAsyncIteration
+        return alerts[0]
+
+    async def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> AsyncIterator[list[Alert]]:
+        """Give lists of alerts.
+
+        Parameters
+        ----------
+        n : int
+            The most alerts in a batch.
+        timeout_s : float, optional
+            How long to wait for more after the first alert of a batch; None waits until `n` are there.
+
+        Yields
+        ------
+        list of Alert
+            Never empty. The batch is finished when the next one is asked for.
+        """
+        if n < 1:
+            raise ConfigurationError(f"n={n}: a batch holds at least one alert")
+        while True:
+            batch = await self._next(1, None)
+            if not batch:
+                return
+            deadline = None if timeout_s is None else time.monotonic() + timeout_s
+            while len(batch) < n:
+                more = self._engine.take(n - len(batch))
+                if more:
+                    batch += more
+                    continue
+                remaining = 1.0 if deadline is None else deadline - time.monotonic()
+                if more is None or remaining <= 0:
+                    break
+                await self._signal.wait(remaining)
+            yield batch
+
+    async def poll(self, timeout_s: float | None = None) -> Alert | None:
+        """Return the next alert, or None when `timeout_s` is over or the stream has ended.
+
+        ``timeout_s=0`` doesn't wait; None waits until there is one.
+        """
+        alerts = await self._next(1, timeout_s)
+        return alerts[0] if alerts else None
+
+    # Finishing -----------------------------------------------------------------------------------------------------
+
+    def acknowledge(self, alerts: Alert | Iterable[Alert]) -> None:
+        """Say that alerts are finished: they are not sent again. Out of order is fine.
+
+        Raises
+        ------
+        ConfigurationError
+            If an alert is not this stream's.
+        """
+        self._engine.acknowledge(alerts)
+
+    def release(self, alert: Alert, delay_s: float = 0) -> None:
+        """Give an alert back: it is handed out again, not before `delay_s` seconds.
+
+        Raises
+        ------
+        ConfigurationError
+            If the alert is not this stream's.
+        """
+        self._engine.release(alert, delay_s)
+
+    async def close(self) -> None:
+        """Close the stream. What was handed out and not finished comes again next time."""
+        await self._leave(finish=False)
+
+    # Moving and looking --------------------------------------------------------------------------------------------
+
+    async def seek(self, where: Any) -> None:
+        """Go to another position.
+
+        Parameters
+        ----------
+        where : str, datetime, Time or mapping
+            ``"earliest"``, ``"latest"``, a time as for `start`, or offsets by (topic, partition).
+
+        Raises
+        ------
+        UnsupportedError
+            If the transport can't.
+        NotFoundError
+            If the stream doesn't read that partition.
+        """
+        target = where if isinstance(where, Mapping) else parse_start(where, now=time.time())
+        await self._signal.call(self._engine.seek, target)
+
+    async def lag(self) -> dict[Partition, int]:
+        """Return how many messages are not finished, by (topic, partition).
+
+        Raises
+        ------
+        UnsupportedError
+            If the transport doesn't know.
+        """
+        return await self._signal.call(self._engine.lag)
+
+    async def topics(self) -> list[str]:
+        """Return the names of all topics that can be read.
+
+        Raises
+        ------
+        UnsupportedError
+            If the transport has none.
+        """
+        return await self._signal.call(self._engine.topics)
+
+    def stats(self) -> StreamStats:
+        """Return what the stream did so far."""
+        return self._engine.snapshot()
+
+    @property
+    def group(self) -> str | None:
+        """The consumer group under whose name positions are kept; None if none is."""
+        return self._engine.stats.group
+
+    @property
+    def url(self) -> str:
+        """What was opened."""
+        return self._url
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        group = f", group {stats.group}" if stats.group else ""
+        return f"<AsyncStream {self._url}{group}: {stats.handed_out} alerts, {stats.quarantined} quarantined>"
+
+    # Parts ---------------------------------------------------------------------------------------------------------
+
+    async def _next(self, n: int, timeout_s: float | None) -> list[Alert]:
+        """Finish what was handed out, and wait for the next alerts; an empty list after the time or at the end."""
+        if self._over:
+            return []
+        self._engine.finish_in_hand()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            alerts = self._engine.take(n)
+            if alerts is None:
+                await self._leave(finish=True)
+                return []
+            if alerts:
+                return alerts
+            remaining = 1.0 if deadline is None else deadline - time.monotonic()
+            if remaining <= 0:
+                return []
+            await self._signal.wait(remaining)
+
+    async def _leave(self, *, finish: bool) -> None:
+        self._over = True
+        self._finalizer.detach()
+        self._engine.close(finish=finish)
+        await self._signal.call(self._engine.join, _CLOSE_S)
+
+
+def _weak_set(signal: AsyncSignal) -> Any:
+    """Wake the signal without keeping it, and with it the stream, alive."""
+    reference = weakref.ref(signal)
+
+    def wake() -> None:
+        found = reference()
+        if found is not None:
+            found.set()
+
+    return wake

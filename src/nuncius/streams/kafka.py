@@ -1,0 +1,522 @@
+"""The Kafka transport: confluent-kafka (librdkafka) with settings under which nothing is lost.
+
+Source of the settings: librdkafka's CONFIGURATION.md, and measurements on alert-sized messages (docs/explanation/
+delivery.md).
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import secrets
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from nuncius.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    LoginError,
+    NotFoundError,
+    ServerError,
+    TlsError,
+    UnreachableError,
+)
+from nuncius.streams.transport import Message, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from nuncius.credentials import Credentials
+    from nuncius.errors import (
+        NunciusError,
+    )
+    from nuncius.streams.bounds import Start
+    from nuncius.streams.transport import Listener, Partition
+
+log = logging.getLogger("nuncius.streams")
+
+DEFAULTS: dict[str, Any] = {
+    "client.id": "nuncius",
+    "auto.offset.reset": "earliest",
+    "auto.commit.interval.ms": 1000,
+    "session.timeout.ms": 10000,
+    "partition.assignment.strategy": "cooperative-sticky",
+    # Big alerts fill the local queue, and the fetcher then sleeps this long: the default of 1 s costs most of the speed.
+    "fetch.queue.backoff.ms": 5,
+    "fetch.wait.max.ms": 10,
+    "queued.max.messages.kbytes": 65536,
+    "topic.metadata.refresh.interval.ms": 60000,
+}
+"""What differs from librdkafka's defaults; `config=` overrides each."""
+
+_PROMISES: dict[str, Any] = {
+    "enable.auto.offset.store": False,
+    "enable.partition.eof": True,
+    "allow.auto.create.topics": False,
+}
+"""Settings that delivery depends on; `config=` can't change them."""
+
+_CLASSIC_GROUP_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
+_ASK_S = 5.0  # for one question to a broker that is known to be there
+
+
+class KafkaTransport(Transport):
+    """One or more topics of a Kafka cluster."""
+
+    service = "kafka"
+
+    def __init__(
+        self,
+        servers: str,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        start: Start,
+        reset: bool,
+        config: Mapping[str, Any] | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self.group = group
+        self._servers = servers
+        self._topics = list(topics)
+        self._start = start
+        self._reset = reset
+        self._credentials = credentials
+        self._config = _configuration(servers, group, config or {}, credentials)
+        self._placed: set[Partition] = set()  # partitions on which start= has been carried out
+        self._paused = False
+        self._trouble: NunciusError | None = None
+        self._passing: str | None = None
+        self._consumer: Any = None
+        self._listener: Listener | None = None
+
+    def connect(self, listener: Listener, timeout_s: float) -> None:
+        """See `Transport.connect`."""
+        from confluent_kafka import Consumer, KafkaException
+
+        self._listener = listener
+        try:
+            self._consumer = Consumer({**self._config, "error_cb": self._on_error}, logger=log)
+        except KafkaException as error:
+            raise ConfigurationError(
+                f"config= is not accepted: {error.args[0].str()}", service="kafka"
+            ) from error
+        known = self._find_topics(timeout_s)
+        self._passing = None
+        if self.group is None:
+            self._assign_all(known)
+        else:
+            self._consumer.subscribe(
+                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+
+    def receive(self, n: int, timeout_s: float) -> list[Message]:
+        """See `Transport.receive`."""
+        from confluent_kafka import KafkaException
+
+        try:
+            # Waiting for one and then draining keeps the delay of a lone alert at milliseconds: a plain consume(n)
+            # would wait to fill the batch.
+            found = self._consumer.consume(1, timeout_s)
+            if found:
+                found += self._consumer.consume(n - 1, 0)
+        except KafkaException as error:
+            raise self._typed(error.args[0]) from error
+        except RuntimeError as error:
+            raise ServerError(f"the Kafka consumer was closed: {error}", service="kafka") from error
+        if self._trouble is not None:
+            raise self._trouble
+        messages = []
+        for message in found:
+            if message.error() is not None:
+                self._on_message_error(message.error(), message)
+                continue
+            kind, stamp = message.timestamp()
+            messages.append(
+                Message(
+                    message.topic(),
+                    message.partition(),
+                    message.offset(),
+                    message.value(),
+                    stamp if kind else None,
+                    message.key(),
+                    message.headers() or (),
+                )
+            )
+        if messages:
+            self._passing = None
+        return messages
+
+    def store(self, positions: Mapping[Partition, int]) -> None:
+        """See `Transport.store`; librdkafka commits what is stored every `auto.commit.interval.ms`."""
+        from confluent_kafka import KafkaException
+
+        if self.group is None:
+            return
+        try:
+            self._consumer.store_offsets(offsets=_offsets(positions))
+        except KafkaException as error:
+            # A partition that has just moved to another member: its position was committed when it left.
+            log.debug("positions not stored: %s", error)
+
+    def pause(self) -> None:
+        """See `Transport.pause`."""
+        self._paused = True
+        self._consumer.pause(self._consumer.assignment())
+
+    def resume(self) -> None:
+        """See `Transport.resume`."""
+        self._paused = False
+        self._consumer.resume(self._consumer.assignment())
+
+    def close(self, positions: Mapping[Partition, int]) -> None:
+        """See `Transport.close`."""
+        if self._consumer is None:
+            return
+        if self._placed and not isinstance(self._trouble, LoginError):
+            self._commit(positions)
+        self._consumer.close()
+
+    def seek(self, where: Start | Mapping[Partition, int]) -> dict[Partition, int | None]:
+        """See `Transport.seek`."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        mine = [(part.topic, part.partition) for part in self._consumer.assignment()]
+        if isinstance(where, dict):
+            missing = [key for key in where if key not in mine]
+            if missing:
+                raise NotFoundError(
+                    f"this stream does not read {missing[0]}; it reads {mine}", service="kafka"
+                )
+            targets: dict[Partition, int] = dict(where)
+        else:
+            targets = self._resolve(where, mine)  # type: ignore[arg-type]
+        try:
+            for (topic, partition), offset in targets.items():
+                self._consumer.seek(TopicPartition(topic, partition, offset))
+        except KafkaException as error:
+            raise self._typed(error.args[0]) from error
+        return dict(targets)
+
+    def lag(self, positions: Mapping[Partition, int | None]) -> dict[Partition, int]:
+        """See `Transport.lag`."""
+        lags = {}
+        for key, position in positions.items():
+            low, high = self._watermarks(key)
+            lags[key] = max(0, high - (low if position is None else max(position, low)))
+        return lags
+
+    def topics(self) -> list[str]:
+        """See `Transport.topics`."""
+        if self._consumer is None:
+            raise ConfigurationError(
+                "the stream is not connected yet; use it as `with open_stream(…) as stream:`"
+            )
+        return sorted(name for name in self._metadata(_ASK_S).topics if not name.startswith("__"))
+
+    @property
+    def last_error(self) -> str | None:
+        """See `Transport.last_error`."""
+        return self._passing
+
+    # Connecting ----------------------------------------------------------------------------------------------------
+
+    def _find_topics(self, timeout_s: float) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout_s
+        metadata = self._metadata(timeout_s, deadline=deadline)
+        known: dict[str, Any] = metadata.topics
+        for topic in self._topics:
+            if topic.startswith("^"):
+                if not any(re.match(topic, name) for name in known):
+                    raise self._unknown(topic, known)
+            elif topic not in known:
+                raise self._unknown(topic, known)
+            elif known[topic].error is not None:
+                raise self._typed(known[topic].error, topic)
+        return known
+
+    def _metadata(self, timeout_s: float, *, deadline: float | None = None) -> Any:
+        from confluent_kafka import KafkaException
+
+        deadline = time.monotonic() + timeout_s if deadline is None else deadline
+        last: Any = None
+        while True:
+            try:
+                # In slices, because a refused login is told to the callback and not to this call.
+                return self._consumer.list_topics(timeout=max(0.01, min(0.5, deadline - time.monotonic())))
+            except KafkaException as error:
+                last = error
+            if self.group is None or not self._placed:
+                self._consumer.poll(0)
+            if self._trouble is not None:
+                raise self._trouble
+            if time.monotonic() >= deadline:
+                reason = self._passing or last.args[0].str()
+                raise UnreachableError(
+                    f"no Kafka broker answers at {self._servers} within {timeout_s:g} s: {reason}. Check the address, "
+                    "the network and, if the broker wants a login, credentials=",
+                    service="kafka",
+                    url=f"kafka://{self._servers}",
+                ) from last
+            time.sleep(0.02)
+
+    def _unknown(self, topic: str, known: Mapping[str, Any]) -> NotFoundError:
+        names = [name for name in known if not name.startswith("__")]
+        close = difflib.get_close_matches(topic, names, n=5, cutoff=0.5)
+        hint = (
+            f"Close to it: {', '.join(close)}"
+            if close
+            else f"It has {len(names)} topics, none with such a name"
+        )
+        return NotFoundError(
+            f"the broker {self._servers} has no topic {topic!r}. {hint}. (A topic that your login may not read looks "
+            "the same.)",
+            service="kafka",
+            url=f"kafka://{self._servers}",
+            position=topic,
+        )
+
+    # Partitions ----------------------------------------------------------------------------------------------------
+
+    def _assign_all(self, known: Mapping[str, Any]) -> None:
+        """Read all partitions outside of any group: nothing is committed."""
+        wanted = [
+            name
+            for name in known
+            if any(
+                re.match(topic, name) if topic.startswith("^") else topic == name for topic in self._topics
+            )
+        ]
+        partitions = [(name, number) for name in wanted for number in known[name].partitions]
+        start = self._start
+        positions = self._resolve(start, partitions)
+        self._consumer.assign(_offsets(positions))
+        self._tell_assigned(positions)
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        keys = [(part.topic, part.partition) for part in partitions]
+        positions = self._starting_positions(keys)
+        if self._is_cooperative:
+            consumer.incremental_assign(_offsets(positions))
+        else:
+            consumer.assign(_offsets(positions))
+        if self._paused:
+            consumer.pause(partitions)
+        self._tell_assigned(positions)
+
+    def _tell_assigned(self, positions: Mapping[Partition, int]) -> None:
+        assert self._listener is not None
+        self._placed.update(positions)
+        self._listener.assigned({key: offset if offset >= 0 else None for key, offset in positions.items()})
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        assert self._listener is not None
+        keys = [(part.topic, part.partition) for part in partitions]
+        self._commit(self._listener.revoked(keys))
+        if self._is_cooperative:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        assert self._listener is not None
+        self._listener.revoked((part.topic, part.partition) for part in partitions)
+        log.warning(
+            "the group %s took %d partitions away; they are read by others now", self.group, len(partitions)
+        )
+        if self._is_cooperative:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+
+    @property
+    def _is_cooperative(self) -> bool:
+        strategy = str(self._config.get("partition.assignment.strategy", "cooperative-sticky"))
+        return "cooperative" in strategy or self._config.get("group.protocol") == "consumer"
+
+    def _starting_positions(self, keys: list[Partition]) -> dict[Partition, int]:
+        """Return the committed positions, and those of `start=` where there is none or `reset=True`."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            committed = self._consumer.committed([TopicPartition(*key) for key in keys], timeout=_ASK_S)
+        except KafkaException as error:
+            self._trouble = self._typed(error.args[0])
+            return dict.fromkeys(keys, _logical("earliest"))
+        positions = {(part.topic, part.partition): part.offset for part in committed}
+        fresh = [
+            key for key in keys if positions.get(key, -1) < 0 or (self._reset and key not in self._placed)
+        ]
+        for key in keys:
+            if key not in fresh:
+                self._warn_if_expired(key, positions[key])
+        return {**positions, **self._resolve(self._start, fresh)}
+
+    def _resolve(self, start: Start, keys: Sequence[Partition]) -> dict[Partition, int]:
+        """Turn a start into an offset for each partition."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        if not keys:
+            return {}
+        if start.name == "latest":
+            # The end as it is now, as a number: a crash before the first commit then loses nothing since now.
+            return {key: self._watermarks(key)[1] for key in keys}
+        if start.name != "time":
+            return dict.fromkeys(keys, _logical("earliest"))
+        assert start.unix_s is not None
+        stamp = int(start.unix_s * 1000)
+        try:
+            found = self._consumer.offsets_for_times(
+                [TopicPartition(*key, stamp) for key in keys], timeout=_ASK_S
+            )
+        except KafkaException as error:
+            raise self._typed(error.args[0]) from error
+        # A partition without messages since then answers with its end.
+        return {(part.topic, part.partition): part.offset for part in found} | {
+            (part.topic, part.partition): self._watermarks((part.topic, part.partition))[1]
+            for part in found
+            if part.offset < 0
+        }
+
+    def _warn_if_expired(self, key: Partition, position: int) -> None:
+        low, _ = self._watermarks(key)
+        if low > position:
+            log.warning(
+                "%s[%d]: %d messages expired on the broker before they were read (positions %d to %d)",
+                *key, low - position, position, low - 1,
+            )  # fmt: skip
+
+    def _watermarks(self, key: Partition) -> tuple[int, int]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_ASK_S)
+        except KafkaException as error:
+            raise self._typed(error.args[0]) from error
+        return low, high
+
+    def _commit(self, positions: Mapping[Partition, int]) -> None:
+        from confluent_kafka import KafkaException
+
+        if self.group is None or not positions:
+            return
+        try:
+            self._consumer.commit(offsets=_offsets(positions), asynchronous=False)
+        except KafkaException as error:
+            log.warning(
+                "positions of %s not committed, so what they cover may come again: %s", self.group, error
+            )
+
+    # Errors --------------------------------------------------------------------------------------------------------
+
+    def _on_error(self, error: Any) -> None:
+        """Remember an error that librdkafka tells once and then keeps silent about."""
+        typed = self._typed(error)
+        if isinstance(typed, UnreachableError) and not isinstance(typed, TlsError):
+            self._passing = error.str()  # an outage: librdkafka reconnects
+        else:
+            self._trouble = typed
+
+    def _on_message_error(self, error: Any, message: Any) -> None:
+        from confluent_kafka import KafkaError
+
+        assert self._listener is not None
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._listener.reached_end((message.topic(), message.partition()))
+            return
+        typed = self._typed(error, message.topic())
+        if isinstance(typed, UnreachableError):
+            self._passing = error.str()
+            return
+        raise typed
+
+    def _typed(self, error: Any, topic: str | None = None) -> NunciusError:
+        """Turn a Kafka error into ours, with the cure."""
+        from confluent_kafka import KafkaError
+
+        facts: dict[str, Any] = {"service": "kafka", "url": f"kafka://{self._servers}"}
+        text, code = error.str(), error.code()
+        who = f"user {self._credentials.username!r}" if self._credentials else "no user name"
+        if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
+            came = f", password from {self._credentials.source}" if self._credentials else ""
+            return LoginError(
+                f"{self._servers} refuses the login ({who}{came}): {text}. Check the credentials and, in config=, "
+                "sasl.mechanism and security.protocol",
+                **facts,
+            )
+        if code == KafkaError._SSL:
+            bundle = self._config.get("ssl.ca.location", "the system's")
+            return TlsError(
+                f"the connection to {self._servers} can't be secured (certificates: {bundle}): {text}. "
+                "config={'ssl.ca.location': FILE} names the authority that signed the broker's certificate",
+                **facts,
+            )
+        if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}:
+            return ForbiddenError(
+                f"{self._servers} does not let {who} read {topic or self._topics}: {text}", **facts
+            )
+        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return ForbiddenError(
+                f"{self._servers} does not let {who} use the consumer group {self.group!r}: {text}. Some brokers want "
+                "a group name that begins with the user's; name one with group=, or read without one (group=False)",
+                **facts,
+            )
+        if code in {
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            KafkaError._UNKNOWN_TOPIC,
+            KafkaError._UNKNOWN_PARTITION,
+        }:
+            return NotFoundError(f"{self._servers} has no topic {topic or self._topics}: {text}", **facts)
+        if code in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE,
+                    KafkaError._TIMED_OUT_QUEUE, KafkaError.REQUEST_TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}:  # fmt: skip
+            return UnreachableError(f"{self._servers} does not answer: {text}", **facts)
+        if error.retriable():
+            return UnreachableError(f"{self._servers} is not ready: {text}", **facts)
+        return ServerError(f"{self._servers} answered {error.name()}: {text}", **facts)
+
+
+def _configuration(
+    servers: str, group: str | None, config: Mapping[str, Any], credentials: Credentials | None
+) -> dict[str, Any]:
+    merged = {**DEFAULTS, **_login(credentials), **config}
+    for name, value in _PROMISES.items():
+        if name in config and config[name] != value:
+            warnings.warn(
+                f"config={{{name!r}: {config[name]!r}}} is not used: delivery without loss depends on {value!r}",
+                stacklevel=4,
+            )
+        merged[name] = value
+    if merged.get("group.protocol") == "consumer":  # the broker's side decides these in the newer protocol
+        for name in _CLASSIC_GROUP_ONLY:
+            if name not in config:
+                merged.pop(name, None)
+    merged["bootstrap.servers"] = servers
+    # librdkafka wants a group name even where none is used.
+    merged["group.id"] = group or f"nuncius-no-group-{secrets.token_hex(8)}"
+    merged["enable.auto.commit"] = group is not None
+    return merged
+
+
+def _login(credentials: Credentials | None) -> dict[str, Any]:
+    if credentials is None:
+        return {}
+    return {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "SCRAM-SHA-512",
+        "sasl.username": credentials.username,
+        "sasl.password": credentials.reveal(),
+    }
+
+
+def _offsets(positions: Mapping[Partition, int]) -> list[Any]:
+    from confluent_kafka import TopicPartition
+
+    return [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
+
+
+def _logical(name: str) -> int:
+    import confluent_kafka
+
+    return int(confluent_kafka.OFFSET_BEGINNING if name == "earliest" else confluent_kafka.OFFSET_END)

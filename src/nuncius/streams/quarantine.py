@@ -1,0 +1,127 @@
+"""The quarantine: messages that can't be read, kept byte for byte with the reason, so that they can be read later.
+
+For each message two files: ``TOPIC/PARTITION-OFFSET.packet``, the bytes as they came, and beside it
+``TOPIC/PARTITION-OFFSET.reason.json``. The folder is replayed with ``nuncius stream replay://FOLDER``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import tempfile
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nuncius.errors import QuarantineFullError, StorageError
+
+if TYPE_CHECKING:
+    from nuncius.alerts import Origin
+    from nuncius.errors import PacketError
+
+
+class Quarantine:
+    """A folder of unreadable messages.
+
+    Parameters
+    ----------
+    folder : Path
+        Where.
+    limit_bytes : int
+        The most that it may hold.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        self._size: int | None = None
+        self._lock = threading.Lock()
+
+    def put(self, origin: Origin, value: bytes | None, error: PacketError) -> Path:
+        """Keep one message; when this returns, it is on the disk. The same message is kept once.
+
+        Returns
+        -------
+        Path
+            The file with the bytes.
+
+        Raises
+        ------
+        QuarantineFullError
+            If the limit is passed.
+        StorageError
+            If the files can't be written.
+        """
+        folder = self.folder / re.sub(r"[^\w.-]+", "_", origin.topic).strip("._")[-100:]
+        stem = f"{origin.partition}-{origin.offset}"
+        path = folder / f"{stem}.packet"
+        if self.folder in Path(origin.topic).parents:  # a replay of this very folder
+            return Path(origin.topic)
+        reason = json.dumps(_describe(origin, value, error), indent=2)
+        with self._lock:
+            try:
+                if self._size is None:
+                    self._size = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+                if self._size + len(value or b"") + len(reason) > self.limit_bytes:
+                    raise QuarantineFullError(
+                        f"the quarantine {self.folder} holds {self._size} bytes and may hold {self.limit_bytes}. Look "
+                        "at the reasons in its .reason.json files, move them away, then start the stream again: "
+                        "nothing of these messages was acknowledged",
+                        position=str(self.folder),
+                    ) from error
+                folder.mkdir(parents=True, exist_ok=True)
+                # The reason first: a packet without its reason would be a riddle, the reverse is none.
+                write_durably(folder / f"{stem}.reason.json", reason.encode())
+                write_durably(path, value or b"")
+            except OSError as fault:
+                raise StorageError(
+                    f"the quarantine {self.folder} can't be written ({fault.strerror}); the message {origin} was not "
+                    "acknowledged",
+                    position=str(path),
+                ) from fault
+            self._size += len(value or b"") + len(reason)
+        return path
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file that is on the disk, whole, when this returns."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the new name itself must reach the disk too
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _describe(origin: Origin, value: bytes | None, error: PacketError) -> dict[str, object]:
+    return {
+        "reason": str(error),
+        "error": type(error).__name__,
+        "where": error.position,
+        "service": origin.service,
+        "topic": origin.topic,
+        "partition": origin.partition,
+        "offset": origin.offset,
+        "timestamp": origin.timestamp.isoformat() if origin.timestamp else None,
+        "key": _base64(origin.key),
+        "headers": [[name, _base64(content)] for name, content in origin.headers],
+        "bytes": None if value is None else len(value),
+        "quarantined": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")

@@ -1,0 +1,110 @@
+"""What an engine asks of a transport, and what a transport tells the engine.
+
+All methods but `lag` and `topics` are called from one thread, the pump's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from nuncius.alerts import Origin
+from nuncius.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from nuncius.streams.bounds import Start
+
+Partition = tuple[str, int]
+
+
+class Message(NamedTuple):
+    """One message as a transport gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes | None
+    timestamp_ms: int | None = None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+class Listener(Protocol):
+    """What the engine wants to know from its transport."""
+
+    def assigned(self, partitions: Mapping[Partition, int | None]) -> None:
+        """Partitions are ours now, to be read from these offsets (None: not known)."""
+
+    def revoked(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Partitions are no longer ours; return what may be committed for them."""
+
+    def reached_end(self, partition: Partition) -> None:
+        """All that is in a partition now was given."""
+
+
+class Transport(ABC):
+    """One way in which messages come."""
+
+    service: str
+    """What `Origin.service` says."""
+
+    ends: bool = False
+    """Whether it comes to an end by itself."""
+
+    group: str | None = None
+    """The consumer group, where positions are kept by name."""
+
+    @abstractmethod
+    def connect(self, listener: Listener, timeout_s: float) -> None:
+        """Connect, log in and find the topics, or raise the typed error that says what is wrong."""
+
+    @abstractmethod
+    def receive(self, n: int, timeout_s: float) -> list[Message]:
+        """Return what is there, at most `n` messages; wait for the first at most `timeout_s`."""
+
+    def origin(self, message: Message, broker: str | None) -> Origin:
+        """Tell where a message came from, in the words of `Alert.origin`."""
+        stamp = message.timestamp_ms
+        return Origin(
+            self.service,
+            message.topic,
+            message.partition,
+            message.offset,
+            None if stamp is None else datetime.fromtimestamp(stamp / 1000, UTC),
+            message.key,
+            tuple(message.headers),
+            broker,
+        )
+
+    def store(self, positions: Mapping[Partition, int]) -> None:
+        """Take note of positions that may be committed; they are committed soon."""
+
+    def pause(self) -> None:
+        """Fetch nothing more; `receive` is still called, to stay in the group."""
+
+    def resume(self) -> None:
+        """Fetch again."""
+
+    @abstractmethod
+    def close(self, positions: Mapping[Partition, int]) -> None:
+        """Commit these positions, wait until that is confirmed, and leave."""
+
+    def seek(self, where: Start | Mapping[Partition, int]) -> dict[Partition, int | None]:
+        """Move to other positions; return them for each partition that moved."""
+        raise UnsupportedError(f"{self.service} streams can't seek", service=self.service)
+
+    def lag(self, positions: Mapping[Partition, int | None]) -> dict[Partition, int]:
+        """Return how many messages wait behind each position."""
+        raise UnsupportedError(f"{self.service} streams don't know their lag", service=self.service)
+
+    def topics(self) -> list[str]:
+        """Return the names of all topics that can be read."""
+        raise UnsupportedError(f"{self.service} streams have no topics", service=self.service)
+
+    @property
+    def last_error(self) -> str | None:
+        """The last trouble of the connection, if it has not passed."""
+        return None
