@@ -235,12 +235,7 @@ class Alert:
             If the packet is damaged where only decoding finds it. A stream has then put it into its quarantine.
         """
         if self._packet is None:
-            try:
-                self._packet = self._opened.decode()
-            except PacketError as error:
-                if self._delivery is not None:
-                    self._delivery.damaged(self, error)
-                raise
+            self._packet = self._decoded()
         return self._packet
 
     @property
@@ -267,8 +262,18 @@ class Alert:
     @property
     def _read(self) -> Reading:
         if self._reading is None:
-            self._reading = self._known_survey.read(self.packet)
+            survey = self._known_survey
+            self._reading = survey.read(self._packet or self._decoded(survey.reading_fields))
         return self._reading
+
+    def _decoded(self, names: frozenset[str] | None = None) -> dict[str, Any]:
+        """Decode the values named, or all; report damage to the stream."""
+        try:
+            return self._opened.decode() if names is None else self._opened.decode_beginning(names)
+        except PacketError as error:
+            if self._delivery is not None:
+                self._delivery.damaged(self, error)
+            raise
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Alert) and self._raw == other._raw

@@ -28,6 +28,7 @@ from nuncius.errors import (
     UnreachableError,
 )
 from nuncius.streams.delivery import Ledger, Ticket
+from nuncius.streams.transport import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,6 +47,7 @@ _QUEUE_ALERTS = 20_000
 _DECODED_COST = 8  # a decoded packet takes about so many times the memory of its bytes
 _HOLD_S = 1.0  # how long a full queue just waits before the partitions are paused
 _POISONED_RUN = 1_000
+_SETTLE_S = 5.0  # after so long without a change, the partitions that we don't have are another member's
 _WARN_UNACKNOWLEDGED_S = 10.0
 
 
@@ -127,7 +129,7 @@ class Engine:
         self._in_hand: dict[Ticket, None] = {}
         self._commands: deque[_Command] = deque()
         self._connected = False
-        self._assigned_once = False
+        self._assigned_at: float | None = None
         self._failure: NunciusError | None = None
         self._closing = False
         self._wake = threading.Event()
@@ -273,7 +275,7 @@ class Engine:
             for (topic, partition), position in partitions.items():
                 self._ledgers[topic, partition] = Ledger(topic, partition, self._damaged, position)
                 self._stored.pop((topic, partition), None)
-            self._assigned_once = True
+            self._assigned_at = time.monotonic()
         self._notify()
 
     def revoked(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
@@ -283,15 +285,6 @@ class Engine:
             positions = self._committable(gone)
             self._drop(gone)
         return positions
-
-    def reached_end(self, partition: Partition) -> None:
-        """See `nuncius.streams.transport.Listener`."""
-        with self._lock:
-            ledger = self._ledgers.get(partition)
-            if ledger is not None:
-                ledger.at_end = True
-                ledger.ended = ledger.ended or self.rules.stop.at_end or self._transport.ends
-        self._notify()
 
     # The thread ----------------------------------------------------------------------------------------------------
 
@@ -354,12 +347,16 @@ class Engine:
             self._wake.wait(_SLICE_S)
             self._wake.clear()
 
-    def _accept(self, messages: Sequence[Message]) -> None:
+    def _accept(self, messages: Sequence[Message | End]) -> None:
         ready: list[tuple[Alert, int]] = []
         stop_ms = None if self.rules.stop.unix_s is None else self.rules.stop.unix_s * 1000
         for message in messages:
             ledger = self._ledgers.get((message.topic, message.partition))
             if ledger is None or ledger.ended:
+                continue
+            if isinstance(message, End):
+                ledger.at_end = True
+                ledger.ended = self.rules.stop.at_end or self._transport.ends
                 continue
             ledger.at_end = False
             if stop_ms is not None and message.timestamp_ms is not None and message.timestamp_ms >= stop_ms:
@@ -377,6 +374,7 @@ class Engine:
             if self._closing:
                 return
         self._put(ready)
+        self._notify()
 
     def _open(self, message: Message, ledger: Ledger) -> list[tuple[Alert, int]]:
         """Check one message and make its alerts."""
@@ -545,8 +543,11 @@ class Engine:
     def _ended(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return True
-        if self._queue or self._released or not self._assigned_once:
+        if self._queue or self._released or self._assigned_at is None:
             return False
+        settled = time.monotonic() - self._assigned_at > _SETTLE_S
+        if not settled and not self._transport.partitions <= self._ledgers.keys():
+            return False  # a group hands its partitions out bit by bit: more may come
         stop = self.rules.stop
         past = stop.unix_s is not None and time.time() >= stop.unix_s
         ends = stop.at_end or self._transport.ends or past

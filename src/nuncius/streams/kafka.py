@@ -23,7 +23,7 @@ from nuncius.errors import (
     TlsError,
     UnreachableError,
 )
-from nuncius.streams.transport import Message, Transport
+from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from nuncius.streams.transport import Listener, Partition
 
 log = logging.getLogger("nuncius.streams")
+_librdkafka_log = logging.getLogger("nuncius.librdkafka")
 
 DEFAULTS: dict[str, Any] = {
     "client.id": "nuncius",
+    "log_level": 2,  # what matters of the rest comes as an error, which we raise or keep in `stats`
     "auto.offset.reset": "earliest",
     "auto.commit.interval.ms": 1000,
     "session.timeout.ms": 10000,
@@ -98,23 +100,26 @@ class KafkaTransport(Transport):
 
         self._listener = listener
         try:
-            self._consumer = Consumer({**self._config, "error_cb": self._on_error}, logger=log)
+            self._consumer = Consumer({**self._config, "error_cb": self._on_error}, logger=_librdkafka_log)
         except KafkaException as error:
             raise ConfigurationError(
                 f"config= is not accepted: {error.args[0].str()}", service="kafka"
             ) from error
         known = self._find_topics(timeout_s)
         self._passing = None
+        self.partitions = frozenset(
+            (name, number) for name in known if self._wants(name) for number in known[name].partitions
+        )
         if self.group is None:
-            self._assign_all(known)
+            self._assign_all()
         else:
             self._consumer.subscribe(
                 self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
 
-    def receive(self, n: int, timeout_s: float) -> list[Message]:
+    def receive(self, n: int, timeout_s: float) -> list[Message | End]:
         """See `Transport.receive`."""
-        from confluent_kafka import KafkaException
+        from confluent_kafka import KafkaError, KafkaException
 
         try:
             # Waiting for one and then draining keeps the delay of a lone alert at milliseconds: a plain consume(n)
@@ -128,10 +133,13 @@ class KafkaTransport(Transport):
             raise ServerError(f"the Kafka consumer was closed: {error}", service="kafka") from error
         if self._trouble is not None:
             raise self._trouble
-        messages = []
+        messages: list[Message | End] = []
         for message in found:
             if message.error() is not None:
-                self._on_message_error(message.error(), message)
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    messages.append(End(message.topic(), message.partition()))
+                else:
+                    self._on_message_error(message.error(), message)
                 continue
             kind, stamp = message.timestamp()
             messages.append(
@@ -280,18 +288,12 @@ class KafkaTransport(Transport):
 
     # Partitions ----------------------------------------------------------------------------------------------------
 
-    def _assign_all(self, known: Mapping[str, Any]) -> None:
+    def _wants(self, name: str) -> bool:
+        return any(re.match(topic, name) if topic.startswith("^") else topic == name for topic in self._topics)
+
+    def _assign_all(self) -> None:
         """Read all partitions outside of any group: nothing is committed."""
-        wanted = [
-            name
-            for name in known
-            if any(
-                re.match(topic, name) if topic.startswith("^") else topic == name for topic in self._topics
-            )
-        ]
-        partitions = [(name, number) for name in wanted for number in known[name].partitions]
-        start = self._start
-        positions = self._resolve(start, partitions)
+        positions = self._resolve(self._start, sorted(self.partitions))
         self._consumer.assign(_offsets(positions))
         self._tell_assigned(positions)
 
@@ -420,12 +422,6 @@ class KafkaTransport(Transport):
             self._trouble = typed
 
     def _on_message_error(self, error: Any, message: Any) -> None:
-        from confluent_kafka import KafkaError
-
-        assert self._listener is not None
-        if error.code() == KafkaError._PARTITION_EOF:
-            self._listener.reached_end((message.topic(), message.partition()))
-            return
         typed = self._typed(error, message.topic())
         if isinstance(typed, UnreachableError):
             self._passing = error.str()

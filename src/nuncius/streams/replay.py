@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius.alerts.alert import packet_files
 from nuncius.errors import ConfigurationError, StorageError, UnsupportedError
-from nuncius.streams.transport import Message, Transport
+from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,26 +44,25 @@ class ReplayTransport(Transport):
         self._partition: Partition = (str(path), 0)
         self._files: list[Path] = []
         self._next = 0
-        self._listener: Listener | None = None
+        self._ended = False
 
     def connect(self, listener: Listener, timeout_s: float) -> None:
         """See `Transport.connect`."""
-        self._listener = listener
         self._files = packet_files(self._path)
         if not self._files:
             raise ConfigurationError(f"there is no packet below {self._path}", position=str(self._path))
         listener.assigned({self._partition: 0})
 
-    def receive(self, n: int, timeout_s: float) -> list[Message]:
+    def receive(self, n: int, timeout_s: float) -> list[Message | End]:
         """See `Transport.receive`."""
         files = self._files[self._next : self._next + min(n, _FILES_AT_ONCE)]
         if not files:
-            assert self._listener is not None
-            self._listener.reached_end(self._partition)
-            time.sleep(timeout_s)
-        messages = [self._message(number, file) for number, file in enumerate(files, self._next)]
+            time.sleep(timeout_s if self._ended else 0)
+            self._ended = True
+            return [End(*self._partition)]
+        first = self._next
         self._next += len(files)
-        return messages
+        return [self._message(number, file) for number, file in enumerate(files, first)]
 
     def origin(self, message: Message, broker: str | None) -> Origin:
         """See `Transport.origin`: the file itself is the place that a person looks for."""

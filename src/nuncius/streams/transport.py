@@ -32,6 +32,13 @@ class Message(NamedTuple):
     headers: Sequence[tuple[str, bytes | None]] = ()
 
 
+class End(NamedTuple):
+    """Said among the messages, in its place: all that is in a partition now was given."""
+
+    topic: str
+    partition: int
+
+
 class Listener(Protocol):
     """What the engine wants to know from its transport."""
 
@@ -40,9 +47,6 @@ class Listener(Protocol):
 
     def revoked(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Partitions are no longer ours; return what may be committed for them."""
-
-    def reached_end(self, partition: Partition) -> None:
-        """All that is in a partition now was given."""
 
 
 class Transport(ABC):
@@ -54,6 +58,9 @@ class Transport(ABC):
     ends: bool = False
     """Whether it comes to an end by itself."""
 
+    partitions: frozenset[Partition] = frozenset()
+    """All partitions of the topics, as far as known; a group may give them to us bit by bit."""
+
     group: str | None = None
     """The consumer group, where positions are kept by name."""
 
@@ -62,7 +69,7 @@ class Transport(ABC):
         """Connect, log in and find the topics, or raise the typed error that says what is wrong."""
 
     @abstractmethod
-    def receive(self, n: int, timeout_s: float) -> list[Message]:
+    def receive(self, n: int, timeout_s: float) -> list[Message | End]:
         """Return what is there, at most `n` messages; wait for the first at most `timeout_s`."""
 
     def origin(self, message: Message, broker: str | None) -> Origin:

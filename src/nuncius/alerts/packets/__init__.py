@@ -79,13 +79,34 @@ class Packet:
         if self._values is not None:
             values = self._values
         elif self._layout is not None:
-            values = self._decode_container()
+            block = self._record()
+            values, end = decode_datum(block, self._layout.header.schema)
+            if end != len(block):
+                raise PacketError(
+                    f"{len(block) - end} bytes are left over behind the record", position=f"byte {end}"
+                )
         else:
             values = _decode_bson(self._body)
         if not isinstance(values, dict):
             raise PacketError(
                 f"an alert is a record of named values; this packet holds a {type(values).__name__}"
             )
+        return values
+
+    def decode_beginning(self, names: frozenset[str]) -> dict[str, Any]:
+        """Return the named top-level values and perhaps others; much faster than all where they come early.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are damaged there.
+        """
+        if self._values is not None or self._layout is None or not names:
+            return self.decode()
+        schema = self._layout.header.schema
+        if not isinstance(schema.parsed, dict) or schema.parsed.get("type") != "record":
+            return self.decode()
+        values: dict[str, Any] = decode_datum(self._record(), schema.beginning(names))[0]
         return values
 
     def content(self) -> bytes:
@@ -98,16 +119,12 @@ class Packet:
         (_, begin, end), *more = self._layout.blocks
         return self._body if more else self._body[begin:end]
 
-    def _decode_container(self) -> Any:
+    def _record(self) -> bytes:
+        """Return the bytes of the record in an object container."""
         assert self._layout is not None
         for count, block in self._layout.unpacked(self._body):
             if count:
-                value, end = decode_datum(block, self._layout.header.schema)
-                if end != len(block):
-                    raise PacketError(
-                        f"{len(block) - end} bytes are left over behind the record", position=f"byte {end}"
-                    )
-                return value
+                return block
         raise PacketError("the container holds no record")
 
 

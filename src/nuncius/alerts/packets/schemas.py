@@ -49,6 +49,23 @@ class WriterSchema:
 
     name: str
     parsed: Any = field(repr=False)
+    _clean: Any = field(repr=False, compare=False)
+    _beginnings: dict[frozenset[str], WriterSchema] = field(default_factory=dict, repr=False, compare=False)
+
+    def beginning(self, names: frozenset[str]) -> WriterSchema:
+        """Return the schema cut off behind the last of the fields named.
+
+        A record is written field after field, so that the cut schema reads just the beginning of the same bytes.
+        """
+        found = self._beginnings.get(names)
+        if found is None:
+            fields = self._clean["fields"]
+            last = max(
+                (index for index, item in enumerate(fields) if item["name"] in names), default=len(fields) - 1
+            )
+            found = prepare_schema({**self._clean, "fields": fields[: last + 1]})
+            self._beginnings[names] = found
+        return found
 
 
 @runtime_checkable
@@ -142,7 +159,7 @@ def prepare_schema(schema: Any) -> WriterSchema:
             raise
         raise SchemaError(f"not a usable Avro schema: {type(error).__name__}: {error}") from error
     name = parsed.get("name", "") if isinstance(parsed, dict) else ""
-    return WriterSchema(name=str(name), parsed=parsed)
+    return WriterSchema(name=str(name), parsed=parsed, _clean=clean)
 
 
 def as_source(schema: SchemaLike) -> SchemaSource | WriterSchema | None:

@@ -60,6 +60,9 @@ class Survey(ABC):
     unique_alert_ids: ClassVar[bool] = True
     """Whether no two alerts of the survey have one id; if not, the object id belongs to the key."""
 
+    reading_fields: ClassVar[frozenset[str]] = frozenset()
+    """The top-level fields that `read` looks at; empty if it may look at any."""
+
     history_lists: ClassVar[tuple[str, ...]] = ()
     """The fields with earlier measurements of the object."""
 
@@ -111,6 +114,7 @@ class CandidateSurvey(Survey):
 
     schema_name: ClassVar[str]
     object_id_field: ClassVar[str] = "objectId"
+    reading_fields: ClassVar[frozenset[str]] = frozenset({"objectId", "objectid", "candid", "candidate"})
     history_lists: ClassVar[tuple[str, ...]] = ("prv_candidates",)
     bands: ClassVar[dict[int, str]] = {}
     sentinels: ClassVar[frozenset[float]] = frozenset({-999.0})

@@ -19,6 +19,7 @@ class Decam(Survey):
     catalog_prefix = "DECAM"
     schema_name = r"desirt\.alert"
     unique_alert_ids = False
+    reading_fields = frozenset({"objectId", "candid", "candidate"})
     history_lists = ("fp_hists",)
     measurement_fields: ClassVar[frozenset[str]] = frozenset(
         {"mjd", "band", "ra", "dec", "psfFlux", "psfFluxErr", "diffmaglim", "isdiffpos", "reliability"}

@@ -18,6 +18,7 @@ class Lsst(Survey):
     name = "lsst"
     catalog_prefix = "LSST"
     schema_name = r"lsst\.v\d+_\d+\.alert"
+    reading_fields = frozenset({"diaSourceId", "alertId", "diaSource"})
     history_lists = ("prvDiaSources", "prvDiaForcedSources", "prvDiaNondetectionLimits")
     measurement_fields: ClassVar[frozenset[str]] = frozenset(
         {"diaSourceId", "diaForcedSourceId", "diaObjectId", "ssObjectId", "visit", "detector", "midpointMjdTai",

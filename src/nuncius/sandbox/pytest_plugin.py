@@ -1,0 +1,31 @@
+"""Fixtures for the tests of programs that use nuncius.
+
+`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka` its Kafka broker. Nothing is imported or started
+before a test asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from nuncius.sandbox import Sandbox, SandboxKafka
+
+
+@pytest.fixture(scope="session")
+def nuncius_sandbox() -> Iterator[Sandbox]:
+    """Give a sandbox; its services start when they are touched and stop after the last test."""
+    from nuncius.sandbox import Sandbox
+
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def nuncius_kafka(nuncius_sandbox: Sandbox) -> SandboxKafka:
+    """Give the sandbox's Kafka broker."""
+    return nuncius_sandbox.kafka
