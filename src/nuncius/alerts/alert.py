@@ -137,7 +137,8 @@ class Alert:
     @property
     def digest(self) -> str:
         """A digest of the packet's content: 32 hexadecimal digits, equal for equal content."""
-        return hashlib.blake2b(self._opened.content(), digest_size=16).hexdigest()
+        schema, values = self._opened.content()
+        return hashlib.blake2b(values, digest_size=16, key=schema).hexdigest()
 
     # Where and when -----------------------------------------------------------------------------------------------
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from nuncius._core.when import duration_s, unix_s
 from nuncius.errors import ConfigurationError
 
-_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _START_NAMES = ("committed", "earliest", "latest")
 
 
@@ -62,16 +60,16 @@ def parse_start(value: Any, *, now: float) -> Start:
     if isinstance(value, str):
         if value in _START_NAMES:
             return Start(value)  # type: ignore[arg-type]
-        if value.startswith("-") and (seconds := _duration(value[1:])) is not None:
+        if value.startswith("-") and (seconds := duration_s(value[1:])) is not None:
             return Start("time", now - seconds)
-    unix_s = _instant(value)
-    if unix_s is None:
+    instant = unix_s(value)
+    if instant is None:
         raise ConfigurationError(
             f"start={value!r} is not understood. Give 'committed', 'earliest', 'latest', a time such as '-2h' or "
             "'2026-11-20T03:00:00Z', an aware datetime or an astropy Time",
             position="start",
         )
-    return Start("time", unix_s)
+    return Start("time", instant)
 
 
 def parse_stop(value: Any) -> Stop:
@@ -88,43 +86,14 @@ def parse_stop(value: Any) -> Stop:
         return Stop(at_end=True)
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return Stop(count=value)
-    seconds = _duration(value)
+    seconds = duration_s(value)
     if seconds is not None:
         return Stop(seconds=seconds)
-    unix_s = _instant(value)
-    if unix_s is None:
+    instant = unix_s(value)
+    if instant is None:
         raise ConfigurationError(
             f"stop={value!r} is not understood. Give 'end', a number of alerts, a duration such as '10m' or a "
             "timedelta, an aware datetime or an astropy Time",
             position="stop",
         )
-    return Stop(unix_s=unix_s)
-
-
-def _duration(value: Any) -> float | None:
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d)", value)
-        return float(match[1]) * _SECONDS[match[2]] if match else None
-    if hasattr(value, "to_value") and hasattr(value, "unit") and value.unit.is_equivalent("s"):
-        return float(value.to_value("s"))
-    return None
-
-
-def _instant(value: Any) -> float | None:
-    """Return seconds since 1970 UTC of a datetime, an astropy Time or an ISO text."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ConfigurationError(
-                f"the time {value.isoformat()} has no time zone; add one, for example {value.isoformat()}Z"
-            )
-        return value.timestamp()
-    if hasattr(value, "unix") and hasattr(value, "scale"):
-        return float(value.unix)
-    return None
+    return Stop(unix_s=instant)

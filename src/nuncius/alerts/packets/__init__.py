@@ -109,15 +109,16 @@ class Packet:
         values: dict[str, Any] = decode_datum(self._record(), schema.beginning(names))[0]
         return values
 
-    def content(self) -> bytes:
-        """Return the bytes that carry the values, without the random sync marker of an object container.
+    def content(self) -> tuple[bytes, bytes]:
+        """Return what carries the values: a digest of the schema, and the bytes written with it.
 
-        Two packets of one survey with equal content say the same.
+        The random sync marker of an object container is not part of it. Two packets of one survey with equal content
+        say the same; the same bytes written with another schema may say something else.
         """
         if self._layout is None:
-            return self._body
+            return (self._schema.digest if self._schema else b""), self._body
         (_, begin, end), *more = self._layout.blocks
-        return self._body if more else self._body[begin:end]
+        return self._layout.header.schema.digest, self._body if more else self._body[begin:end]
 
     def _record(self) -> bytes:
         """Return the bytes of the record in an object container."""

@@ -8,6 +8,7 @@ Sources: Apache Avro 1.12 specification; lsst/alert_packet for the rule `id = ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -45,10 +46,13 @@ class WriterSchema:
         Its full name, such as ``ztf.alert`` or ``lsst.v9_0.alert``.
     parsed : object
         What fastavro decodes with.
+    digest : bytes
+        Equal for equal schemas, whatever their default values.
     """
 
     name: str
     parsed: Any = field(repr=False)
+    digest: bytes = field(repr=False)
     _clean: Any = field(repr=False, compare=False)
     _beginnings: dict[frozenset[str], WriterSchema] = field(default_factory=dict, repr=False, compare=False)
 
@@ -159,7 +163,8 @@ def prepare_schema(schema: Any) -> WriterSchema:
             raise
         raise SchemaError(f"not a usable Avro schema: {type(error).__name__}: {error}") from error
     name = parsed.get("name", "") if isinstance(parsed, dict) else ""
-    return WriterSchema(name=str(name), parsed=parsed, _clean=clean)
+    digest = hashlib.blake2b(json.dumps(clean).encode(), digest_size=16).digest()
+    return WriterSchema(name=str(name), parsed=parsed, digest=digest, _clean=clean)
 
 
 def as_source(schema: SchemaLike) -> SchemaSource | WriterSchema | None:

@@ -1,0 +1,101 @@
+"""Checks in environments of their own: `nox -l` lists them, `nox -s NAME` runs one.
+
+`.ci/run` runs the same sessions in one environment that it has made (`--no-venv --no-install`).
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.sessions = ["lint", "types", "imports", "docs", "tests"]
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+TOOLS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
+
+
+def tool(name):
+    """Return the requirement of one tool, as pyproject.toml has it."""
+    return next(requirement for requirement in TOOLS if requirement.startswith(name))
+
+
+@nox.session
+def lint(session):
+    """Style, form, and the sync twins of the async modules."""
+    session.install(tool("ruff"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("python", "tools/make_sync.py", "--check")
+
+
+@nox.session
+def types(session):
+    """Types, strictly."""
+    session.install("-e", ".", tool("mypy"))
+    session.run("mypy")
+
+
+@nox.session
+def imports(session):
+    """Who may import whom."""
+    session.install("-e", ".", "import-linter")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session(python=PYTHONS)
+def tests(session):
+    """All tests, on each Python that is there; further arguments go to pytest."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+def lowest(session):
+    """The unit tests with the lowest versions of all dependencies."""
+    session.install("-c", "tests/lowest.txt", "-e", ".[test]")
+    session.run("python", "-m", "pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def docs(session):
+    """The documentation, warnings being errors; it is then in docs/_build/html."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-E", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def benchmarks(session):
+    """How fast it is; the figures are printed and judged by a reader."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def package(session):
+    """What would be published: built, checked, installed and imported."""
+    session.install(tool("build"), tool("twine"))
+    folder = Path(session.create_tmp()).absolute() / "dist"
+    for old in folder.glob("*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    session.run("twine", "check", "--strict", *map(str, folder.iterdir()))
+    session.install(*map(str, folder.glob("*.whl")))
+    session.chdir(folder)  # so that it is the wheel that is imported
+    session.run("nuncius", "--help", silent=True)
+
+
+@nox.session
+def kafka(session):
+    """Against a real Apache Kafka (needs Java 17 and Maven)."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "pytest", "tests/peers/kafka", *session.posargs)
+
+
+@nox.session
+def nightly(session):
+    """All that takes too long for every change: every Python, lowest versions, peers, package, benchmarks."""
+    for python in PYTHONS:
+        session.notify(f"tests-{python}")
+    for name in ("lowest", "kafka", "package", "benchmarks"):
+        session.notify(name)

@@ -1,0 +1,232 @@
+"""Alerts as documents, in the shape in which Kowalski keeps them, so that a query written for it means the same.
+
+An alert's document is its packet without the histories and images, plus `coordinates`. The histories belong to the
+object and are kept point by point; the images are kept beside.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from nuncius.alerts.surveys import GENERIC, KNOWN
+from nuncius.alerts.surveys.base import entries, number
+from nuncius.alerts.times import mjd_from_jd, possible_mjd, utc_from_tai
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nuncius.alerts import Alert
+    from nuncius.alerts.surveys import Survey
+    from nuncius.archives.filters import Document
+
+Keep: TypeAlias = Literal["document", "packet", "measurements"]
+
+_DETECTION_IDS = ("candid", "diaForcedSourceId", "diaSourceId")
+_TIMES = ("jd", "mjd", "midpointMjdTai")
+_IMAGE_IDS = ("pid", "subid", "visit")
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """One entry of an object's history, as it came, with what identifies it."""
+
+    list_name: str
+    key: str
+    mjd: float | None
+    values: Document
+
+
+def survey_of(alert: Alert) -> Survey:
+    """Return the survey of an alert."""
+    return alert._known_survey
+
+
+def catalog_of(alert: Alert) -> str:
+    """Name the catalog of an alert, as Kowalski does: ``ZTF_alerts``, ``LSST_alerts``, ``WNTR_alerts``."""
+    survey = survey_of(alert)
+    if survey is not GENERIC:
+        return f"{survey.catalog_prefix}_alerts"
+    name = "".join(letter if letter.isalnum() else "_" for letter in alert.survey.removesuffix(".alert"))
+    return f"{name}_alerts"
+
+
+def survey_of_catalog(catalog: str) -> Survey:
+    """Return the survey whose alerts a catalog holds."""
+    stem = catalog.removesuffix("_aux").removesuffix("_alerts")
+    return next((survey for survey in KNOWN if survey.catalog_prefix == stem), GENERIC)
+
+
+def document_of(alert: Alert, keep: Keep) -> Document:
+    """Make the document of an alert, without coordinates and images.
+
+    The histories are left out where the alert has an object, to which they then belong.
+    """
+    survey = survey_of(alert)
+    leave_out = {*survey.cutout_fields}
+    if alert.object_id is not None:
+        leave_out |= {*survey.history_lists}
+    document = {name: value for name, value in alert.packet.items() if name not in leave_out}
+    return _measurements(document, survey) if keep == "measurements" else document
+
+
+def history_of(alert: Alert, keep: Keep) -> list[HistoryPoint]:
+    """List the entries of the histories in an alert of a known object."""
+    survey = survey_of(alert)
+    points = []
+    for list_name in survey.history_lists:
+        for raw in entries(alert.packet, list_name):
+            values = {name: value for name, value in raw.items() if value is not None}  # as Kowalski does
+            if keep == "measurements":
+                values = {name: value for name, value in values.items() if name in survey.measurement_fields}
+            points.append(HistoryPoint(list_name, _identity(raw), _mjd(raw), values))
+    return points
+
+
+def coordinates_of(positions: Sequence[tuple[float | None, float | None]]) -> list[Document | None]:
+    """Make the `coordinates` of many positions (ICRS degrees) at once.
+
+    `radec_geojson` has the right ascension minus 180 degrees, as everywhere in Kowalski.
+    """
+    import astropy.units as u
+    import numpy as np
+    from astropy.coordinates import SkyCoord
+
+    known = [index for index, (ra, dec) in enumerate(positions) if ra is not None and dec is not None]
+    result: list[Document | None] = [None] * len(positions)
+    if not known:
+        return result
+    ra, dec = np.array([positions[index] for index in known], dtype=float).T
+    here = SkyCoord(ra * u.deg, dec * u.deg)
+    galactic, ecliptic = here.galactic, here.geocentricmeanecliptic
+    columns = (ra, dec, galactic.l.deg, galactic.b.deg, ecliptic.lon.deg, ecliptic.lat.deg)
+    for index, *numbers in zip(known, *(column.tolist() for column in columns), strict=True):
+        alpha, delta, l, b, lon, lat = numbers  # noqa: E741 - galactic longitude has no other name
+        result[index] = {
+            "radec_str": [sexagesimal(alpha / 15, 4), sexagesimal(delta, 3)],
+            "radec_geojson": {"type": "Point", "coordinates": [alpha - 180.0, delta]},
+            "l": l,
+            "b": b,
+            "geocentricmeanecliptic": {"lambda": lon, "beta": lat},
+        }
+    return result
+
+
+def sexagesimal(value: float, digits: int) -> str:
+    """Write hours or degrees as ``DD:MM:SS.sss``."""
+    seconds = round(abs(value) * 3600, digits)
+    minutes, seconds = divmod(seconds, 60)
+    whole, minutes = divmod(int(minutes), 60)
+    sign = "-" if value < 0 else ""
+    return f"{sign}{whole:02d}:{minutes:02d}:{seconds:0{digits + 3}.{digits}f}"
+
+
+# Text ----------------------------------------------------------------------------------------------------------------
+
+
+def to_text(document: Document) -> tuple[str, str | None]:
+    """Write a document as JSON, and beside it what JSON can't hold.
+
+    JSON has no NaN, no infinity, no bytes and no dates. In their place the text has null or a readable form; the second
+    text lists each with its path and kind, and `from_text` puts them back.
+    """
+    import msgspec
+
+    extras: list[tuple[list[str | int], str]] = []
+    clean = _cleaned(document, [], extras)
+    text = msgspec.json.encode(clean).decode()
+    return text, json.dumps(extras) if extras else None
+
+
+def from_text(text: str, extras: str | None) -> Document:
+    """Read a document as `to_text` wrote it."""
+    import msgspec
+
+    document: Document = msgspec.json.decode(text)
+    for path, kind in json.loads(extras) if extras else ():
+        place: Any = document
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = _restored(kind, place[path[-1]])
+    return document
+
+
+def _cleaned(value: Any, path: list[str | int], extras: list[tuple[list[str | int], str]]) -> Any:
+    """Copy a value where it holds something that JSON can't, and note the place."""
+    if isinstance(value, dict):
+        odd = {
+            name: _cleaned(item, [*path, name], extras)
+            for name, item in value.items()
+            # NaN and infinity are the floats whose difference with themselves is not 0.
+            if (kind := item.__class__) not in _PLAIN and (kind is not float or item - item != 0)
+        }
+        return {**value, **odd} if odd else value
+    if isinstance(value, list):
+        return [_cleaned(item, [*path, index], extras) for index, item in enumerate(value)]
+    if isinstance(value, float):
+        if value - value == 0:
+            return value
+        extras.append((path, repr(value)))
+        return None
+    if isinstance(value, bytes):
+        extras.append((path, "bytes"))
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, datetime):
+        extras.append((path, "datetime"))
+        return value.isoformat()
+    if value is None or isinstance(value, (str, int)):
+        return value
+    extras.append((path, "text"))  # a decimal, a UUID: Avro's rarer logical types
+    return str(value)
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _restored(kind: str, value: Any) -> Any:
+    if kind == "bytes":
+        return base64.b64decode(value)
+    if kind == "datetime":
+        return datetime.fromisoformat(value)
+    return value if kind == "text" else float(kind)
+
+
+def _measurements(document: Document, survey: Survey) -> Document:
+    """Reduce a document to ids and what a measurement is made of."""
+    fields = survey.measurement_fields
+    reduced: Document = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            part = {key: item for key, item in value.items() if key in fields}
+            if part:
+                reduced[name] = part
+        elif isinstance(value, list):
+            reduced[name] = [
+                {key: item for key, item in entry.items() if key in fields}
+                for entry in value
+                if isinstance(entry, dict)
+            ]
+        elif not isinstance(value, bytes):
+            reduced[name] = value
+    return reduced if fields else document
+
+
+def _mjd(raw: Document) -> float | None:
+    jd = number(raw.get("jd"))
+    if jd is not None:
+        return mjd_from_jd(jd)
+    mjd = number(raw.get("mjd"))
+    return possible_mjd(mjd) if mjd is not None else utc_from_tai(number(raw.get("midpointMjdTai")))
+
+
+def _identity(raw: Document) -> str:
+    """Tell entries of one history list apart: by their own id, else by time, image and filter."""
+    for name in _DETECTION_IDS:
+        if raw.get(name) is not None:
+            return str(raw[name])
+    when = next((repr(raw[name]) for name in _TIMES if raw.get(name) is not None), "")
+    image = next((str(raw[name]) for name in _IMAGE_IDS if raw.get(name) is not None), "")
+    return f"{when}/{raw.get('fid', raw.get('band', ''))}/{image}"

@@ -1,0 +1,304 @@
+"""The SQLite file of an archive: opening, layout, connections, and SQLite's errors in our words.
+
+Layout, version 1. For each catalog of alerts, such as ZTF_alerts, four tables:
+
+- ``ZTF_alerts``: a row an alert. Columns that are asked for most are lifted out of the document; `hpx` is the HEALPix
+  cell of the position (nested, order 29); `digest` tells a redelivery from a revision.
+- ``ZTF_alerts:images``: the cutouts.
+- ``ZTF_alerts:points``: the histories, a row an entry, each once however many alerts repeat it.
+- ``ZTF_alerts:revisions``: earlier versions of alerts that came again with other content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nuncius.errors import ConfigurationError, NotFoundError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APPLICATION_ID = 0x4E554E43  # "NUNC"
+VERSION = 1
+
+_BUSY_S = 30.0
+_PAGE_CACHE_KIB = 64 * 1024
+_MMAP_BYTES = 1 << 30
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "afs",
+        "9p",
+        "ceph",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "fuse.sshfs",
+        "fuse.s3fs",
+    }
+)
+
+_CATALOG_TABLES = """
+CREATE TABLE "{name}" (
+    id INTEGER PRIMARY KEY,
+    _id TEXT NOT NULL UNIQUE,
+    alert_id,
+    object_id TEXT,
+    mjd REAL,
+    ra REAL,
+    dec REAL,
+    hpx INTEGER,
+    received REAL NOT NULL,
+    digest BLOB NOT NULL,
+    images INTEGER NOT NULL,
+    annotations TEXT,
+    document TEXT NOT NULL,
+    extras TEXT,
+    packet BLOB
+);
+CREATE INDEX "{name}:by_object" ON "{name}" (object_id);
+CREATE INDEX "{name}:by_alert" ON "{name}" (alert_id);
+CREATE INDEX "{name}:by_place" ON "{name}" (hpx, ra, dec);
+CREATE INDEX "{name}:by_time" ON "{name}" (mjd);
+CREATE TABLE "{name}:images" (
+    alert INTEGER NOT NULL,
+    field TEXT NOT NULL,
+    file_name TEXT,
+    data BLOB NOT NULL,
+    PRIMARY KEY (alert, field)
+);
+CREATE TABLE "{name}:points" (
+    object_id TEXT NOT NULL,
+    list TEXT NOT NULL,
+    point TEXT NOT NULL,
+    mjd REAL,
+    document TEXT NOT NULL,
+    extras TEXT,
+    PRIMARY KEY (object_id, list, point)
+) WITHOUT ROWID;
+CREATE TABLE "{name}:revisions" (
+    alert INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    received REAL NOT NULL,
+    document TEXT NOT NULL,
+    extras TEXT,
+    packet BLOB,
+    PRIMARY KEY (alert, digest)
+);
+INSERT INTO catalogs (name) VALUES ('{name}');
+"""
+
+
+class Database:
+    """One archive file. Every thread, and every process after a fork, gets a connection of its own."""
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._closed = False
+        self.write_lock = threading.Lock()
+        if not read_only:
+            _refuse_network_file_system(path)
+        if read_only and not path.is_file():
+            raise NotFoundError(f"there is no archive {path}", position=str(path))
+        if path.is_dir() or not path.parent.is_dir():
+            problem = "is a folder" if path.is_dir() else f"can't be made: there is no folder {path.parent}"
+            raise StorageError(f"the archive {path} {problem}", position=str(path))
+        with self.errors():
+            self._check_layout()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection of this thread."""
+        if self._closed:
+            raise ConfigurationError(f"the archive {self.path} is closed; open it again with open_archive")
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.process != os.getpid():
+            connection = self._connect()
+            self._local.connection, self._local.process = connection, os.getpid()
+        return connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection within a transaction: committed, and on the disk, at the end; undone after an error.
+
+        Raises
+        ------
+        StorageError
+            If the archive can't be written.
+        """
+        if self.read_only:
+            raise StorageError(f"the archive {self.path} was opened read-only", position=str(self.path))
+        with self.write_lock, self.errors():
+            connection = self.connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Say SQLite's errors in our words.
+
+        Raises
+        ------
+        StorageError
+            If SQLite can't read or write.
+        """
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def catalogs(self) -> list[str]:
+        """Return the names of the catalogs of alerts."""
+        with self.errors():
+            return [name for (name,) in self.connection.execute("SELECT name FROM catalogs ORDER BY name")]
+
+    def create_catalog(self, name: str) -> None:
+        """Make the tables of a catalog, within a transaction."""
+        # Statement by statement: executescript would commit the transaction first.
+        for statement in _CATALOG_TABLES.format(name=name).split(";\n"):
+            if statement.strip():
+                self.connection.execute(statement)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        for connection in self._connections:
+            connection.close()
+        self._connections.clear()
+
+    def _connect(self) -> sqlite3.Connection:
+        # Opening by URI is the only way to ask for read-only.
+        mode = "ro" if self.read_only else "rwc"
+        name = self.path.resolve().as_uri() + f"?mode={mode}"
+        connection = sqlite3.connect(
+            name,
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        connection.execute(f"PRAGMA cache_size = {-_PAGE_CACHE_KIB}")
+        connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        self._connections.append(connection)
+        return connection
+
+    def _check_layout(self) -> None:
+        connection = self.connection
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if application != APPLICATION_ID and not (empty and application == 0 and version == 0):
+            raise StorageError(
+                f"{self.path} is an SQLite file, but no archive of nuncius; give another path",
+                position=str(self.path),
+            )
+        if version > VERSION:
+            raise StorageError(
+                f"{self.path} was written by a later release of nuncius (layout {version}; this release knows up to "
+                f"{VERSION}). Update: python -m pip install --upgrade nuncius",
+                position=str(self.path),
+            )
+        if self.read_only:
+            return
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise StorageError(
+                f"the file system of {self.path} does not allow SQLite's write-ahead log (it answers {mode!r}), so "
+                "other programs could not read while one writes. Keep the archive on a local disk",
+                position=str(self.path),
+            )
+        if version == 0:
+            self._create()
+
+    def _create(self) -> None:
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        if (
+            connection.execute("PRAGMA user_version").fetchone()[0] == 0
+        ):  # another process may have been quicker
+            connection.execute("CREATE TABLE IF NOT EXISTS catalogs (name TEXT PRIMARY KEY)")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+
+    def _explained(self, error: sqlite3.Error) -> StorageError:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        text = str(error)
+        if name.startswith("SQLITE_FULL"):
+            reason = "the disk is full. What is in the archive stays readable; make room and go on"
+        elif name.startswith("SQLITE_READONLY") or "readonly" in text:
+            reason = "the file or its folder may not be written. Change its permissions, or open it with read_only=True"
+        elif name.startswith("SQLITE_BUSY"):
+            reason = f"another program has been writing to it for more than {_BUSY_S:g} s. Try again when it is done"
+        elif name.startswith("SQLITE_NOTADB"):
+            reason = "it is not an SQLite file. Give another path"
+        elif name.startswith("SQLITE_CORRUPT"):
+            reason = "the file is damaged. Restore a backup (nuncius archive backup makes them)"
+        elif name.startswith("SQLITE_CANTOPEN"):
+            reason = "it can't be opened. Check that the folder exists and that you may write there"
+        else:
+            reason = text
+        return StorageError(f"the archive {self.path}: {reason} ({name or type(error).__name__}: {text})",
+                            position=str(self.path))  # fmt: skip
+
+
+def network_file_system(path: Path, mounts: str) -> str | None:
+    """Return the type of the network file system that a path lies on, or None.
+
+    Parameters
+    ----------
+    path : Path
+        An absolute path.
+    mounts : str
+        The text of ``/proc/self/mountinfo``.
+    """
+    best, kind = "", None
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        if len(fields) < 5 or not after:
+            continue
+        place = fields[4].replace("\\040", " ")
+        inside = str(path) == place or str(path).startswith(place.rstrip("/") + "/")
+        if inside and len(place) >= len(best):
+            best, kind = place, after.split()[0]
+    return kind if kind in _NETWORK_FILE_SYSTEMS else None
+
+
+def _refuse_network_file_system(path: Path) -> None:
+    mounts = Path("/proc/self/mountinfo")  # Linux; elsewhere SQLite itself is the only judge
+    if not mounts.is_file():
+        return
+    kind = network_file_system(path.resolve(), mounts.read_text(encoding="utf-8", errors="replace"))
+    if kind is not None:
+        raise StorageError(
+            f"{path} lies on a network file system ({kind}), where SQLite can lose data when several programs use the "
+            "file. Keep the archive on a local disk and copy it with `nuncius archive backup`",
+            position=str(path),
+        )
+
+
+def quoted(name: str) -> str:
+    """Quote a table name."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,253 @@
+"""How alerts come into the archive: in large transactions, each durable before its alerts are acknowledged."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nuncius.alerts.sink import AlertSource
+from nuncius.archives.documents import (
+    catalog_of,
+    coordinates_of,
+    document_of,
+    history_of,
+    survey_of,
+    to_text,
+)
+from nuncius.archives.embedded.database import quoted
+from nuncius.errors import PacketError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from nuncius.alerts import Alert
+    from nuncius.archives.documents import (
+        Keep,
+    )
+    from nuncius.archives.embedded.database import Database
+
+log = logging.getLogger("nuncius.archives")
+
+_BATCH = 500
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What `ingest` did.
+
+    Parameters
+    ----------
+    received : int
+        Alerts that came.
+    archived : int
+        Alerts made durable: new ones and revisions.
+    revised : int
+        Of these, alerts that were known with other content.
+    duplicates : int
+        Alerts that were known with the same content: nothing changed.
+    unreadable : list
+        Alerts whose packet turned out to be damaged, with the reason. A stream has put them into its quarantine.
+    seconds : float
+        How long it took.
+    """
+
+    received: int = 0
+    archived: int = 0
+    revised: int = 0
+    duplicates: int = 0
+    unreadable: list[tuple[Alert, PacketError]] = field(default_factory=list, repr=False)
+    seconds: float = 0.0
+
+    @property
+    def alerts_per_s(self) -> float:
+        """The rate."""
+        return self.received / self.seconds if self.seconds else 0.0
+
+
+def batches_of(alerts: AlertSource | Iterable[Alert]) -> Iterator[Sequence[Alert]]:
+    """Give alerts in batches; a stream's batch is acknowledged when the next one is asked for."""
+    if isinstance(alerts, AlertSource):
+        yield from alerts.batches(_BATCH, 1.0)
+        return
+    rest = iter(alerts)
+    while batch := list(itertools.islice(rest, _BATCH)):
+        yield batch
+
+
+def write(
+    database: Database, alerts: Sequence[Alert], keep: Keep, *, cutouts: bool, report: IngestReport
+) -> None:
+    """Write one batch in one transaction.
+
+    Raises
+    ------
+    StorageError
+        If it can't be written; then nothing of the batch is in the archive.
+    """
+    by_catalog: dict[str, list[_Row]] = defaultdict(list)
+    for alert, coordinates in zip(alerts, _coordinates(alerts, report), strict=True):
+        if coordinates is not _UNREADABLE:
+            by_catalog[catalog_of(alert)].append(_Row(alert, coordinates, keep, cutouts=cutouts))
+    counts = IngestReport()
+    with database.writing() as connection:
+        known = set(database.catalogs())
+        for catalog, entered in by_catalog.items():
+            if catalog not in known:
+                database.create_catalog(catalog)
+            for row in entered:
+                _enter(connection, catalog, row, counts)
+            _enter_points(connection, catalog, entered)
+    # Counted only now: a transaction that was undone has done nothing.
+    report.received += len(alerts)
+    report.archived += counts.archived
+    report.revised += counts.revised
+    report.duplicates += counts.duplicates
+
+
+_UNREADABLE: Any = object()
+
+
+def _coordinates(alerts: Sequence[Alert], report: IngestReport) -> list[Any]:
+    """Decode the alerts and make their coordinates, together because that is cheaper."""
+    positions: list[tuple[float | None, float | None]] = []
+    unreadable = set()
+    for index, alert in enumerate(alerts):
+        try:
+            _ = alert.packet
+            positions.append((alert.ra, alert.dec))
+        except PacketError as error:
+            unreadable.add(index)
+            positions.append((None, None))
+            report.unreadable.append((alert, error))
+            log.warning("not archived: %s", error)
+    found = coordinates_of(positions)
+    return [_UNREADABLE if index in unreadable else made for index, made in enumerate(found)]
+
+
+class _Row:
+    """An alert as it will stand in its catalog."""
+
+    __slots__ = (
+        "alert_id", "annotations", "dec", "digest", "extras", "id", "images", "mjd", "object_id", "packet", "points",
+        "ra", "text",
+    )  # fmt: skip
+
+    def __init__(self, alert: Alert, coordinates: Any, keep: Keep, *, cutouts: bool) -> None:
+        document = document_of(alert, keep)
+        if coordinates is not None:
+            document = {**document, "coordinates": coordinates}
+        self.text, self.extras = to_text(document)
+        self.id = document_id(alert)
+        self.alert_id = alert.alert_id
+        self.object_id = alert.object_id
+        self.mjd, self.ra, self.dec = alert.mjd, alert.ra, alert.dec
+        self.digest = bytes.fromhex(alert.digest)
+        self.annotations = {name: to_text(value)[0] for name, value in alert.annotations.items()}
+        self.packet = alert.raw if keep == "packet" else None
+        self.points = []
+        if alert.object_id is not None:
+            self.points = [
+                (alert.object_id, point.list_name, point.key, point.mjd, *to_text(point.values))
+                for point in history_of(alert, keep)
+            ]
+        self.images: list[tuple[str, str | None, bytes]] = []
+        if cutouts and keep != "measurements":
+            fields = dict(
+                zip(("science", "template", "difference"), survey_of(alert).cutout_fields, strict=True)
+            )
+            self.images = [(fields[image.kind], image.file_name, image.bytes) for image in alert.cutouts]
+
+
+def document_id(alert: Alert) -> str:
+    """Return the `_id` of an alert's document: 24 hexadecimal digits made of its key, the same at each delivery."""
+    key = json.dumps([part if isinstance(part, str) or part is None else str(part) for part in alert.key])
+    return hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+
+
+def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: IngestReport) -> None:
+    """Insert a row, or see that it is known, or keep the known one as a revision."""
+    table = quoted(catalog)
+    found = connection.execute(
+        f"SELECT id, digest, annotations FROM {table} WHERE _id = ?", (row.id,)
+    ).fetchone()
+    if found is None:
+        values = (row.id, *_columns(row), json.dumps(row.annotations) if row.annotations else None)
+        cursor = connection.execute(
+            f"INSERT INTO {table} (_id, alert_id, object_id, mjd, ra, dec, hpx, received, digest, images, document, "
+            "extras, packet, annotations) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+        assert cursor.lastrowid is not None
+        _enter_images(connection, catalog, cursor.lastrowid, row)
+        counts.archived += 1
+        return
+    number, digest, annotations = found
+    _merge_annotations(connection, table, number, annotations, row)
+    revisions = quoted(f"{catalog}:revisions")
+    if (
+        digest == row.digest
+        or connection.execute(
+            f"SELECT 1 FROM {revisions} WHERE alert = ? AND digest = ?", (number, row.digest)
+        ).fetchone()
+    ):
+        counts.duplicates += 1
+        return
+    connection.execute(
+        f"INSERT INTO {revisions} (alert, digest, received, document, extras, packet) "
+        f"SELECT id, digest, received, document, extras, packet FROM {table} WHERE id = ?",
+        (number,),
+    )
+    connection.execute(
+        f"UPDATE {table} SET alert_id = ?, object_id = ?, mjd = ?, ra = ?, dec = ?, hpx = ?, received = ?, digest = ?, "
+        "images = ?, document = ?, extras = ?, packet = ? WHERE id = ?",
+        (*_columns(row), number),
+    )
+    _enter_images(connection, catalog, number, row)
+    counts.archived += 1
+    counts.revised += 1
+
+
+def _columns(row: _Row) -> tuple[Any, ...]:
+    return (
+        row.alert_id, row.object_id, row.mjd, row.ra, row.dec, _cell(row.ra, row.dec), time.time(), row.digest,
+        len(row.images), row.text, row.extras, row.packet,
+    )  # fmt: skip
+
+
+def _cell(ra: float | None, dec: float | None) -> int | None:
+    from nuncius.sky import cells_of
+
+    return None if ra is None or dec is None else int(cells_of(ra, dec))
+
+
+def _enter_images(connection: sqlite3.Connection, catalog: str, number: int, row: _Row) -> None:
+    if row.images:
+        connection.executemany(
+            f"INSERT OR REPLACE INTO {quoted(f'{catalog}:images')} (alert, field, file_name, data) VALUES (?, ?, ?, ?)",
+            [(number, *image) for image in row.images],
+        )
+
+
+def _enter_points(connection: sqlite3.Connection, catalog: str, entered: list[_Row]) -> None:
+    connection.executemany(
+        f"INSERT OR IGNORE INTO {quoted(f'{catalog}:points')} (object_id, list, point, mjd, document, extras) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [point for row in entered for point in row.points],
+    )
+
+
+def _merge_annotations(
+    connection: sqlite3.Connection, table: str, number: int, known: str | None, row: _Row
+) -> None:
+    """Add what another broker says of an alert that is known."""
+    before = json.loads(known) if known else {}
+    after = {**before, **row.annotations}
+    if after != before:
+        connection.execute(f"UPDATE {table} SET annotations = ? WHERE id = ?", (json.dumps(after), number))

@@ -1,0 +1,334 @@
+"""How the archive is asked: what SQLite's indexes can select is selected in SQL, the matcher decides on the rest.
+
+SQL may select too much and never too little: each document is compared with the whole filter again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nuncius.alerts.times import JD_OF_MJD_0
+from nuncius.archives.documents import from_text, survey_of_catalog
+from nuncius.archives.embedded.database import quoted
+from nuncius.archives.filters import matches, sort_documents
+from nuncius.sky import cone_ranges, separation_arcsec
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from nuncius.archives.embedded.database import Database
+    from nuncius.archives.filters import Document, Projection
+
+_COLUMNS = "id, _id, document, extras, annotations, images"
+_AT_ONCE = 400  # bound parameters in one statement; SQLite allows 999 in its oldest builds
+_JD_SLACK = 1e-6  # a tenth of a second: what the detour of a Julian date over floats may cost
+
+
+class Selection:
+    """What of a filter SQL can answer with an index, for one catalog of alerts.
+
+    Parameters
+    ----------
+    catalog : str
+        The catalog.
+    condition : mapping
+        A checked filter.
+    """
+
+    def __init__(self, catalog: str, condition: Mapping[str, Any]) -> None:
+        self.clauses: list[str] = []
+        self.values: list[Any] = []
+        self.rest = dict(condition)
+        self._columns = _lifted_columns(catalog)
+        for path, wanted in condition.items():
+            if path in self._columns:
+                self._lift(path, wanted)
+        for part in condition.get("$and", ()):
+            for path, wanted in part.items():
+                if path in self._columns:
+                    self._lift(path, wanted)
+
+    @property
+    def where(self) -> str:
+        """The WHERE clause, or nothing."""
+        return " WHERE " + " AND ".join(self.clauses) if self.clauses else ""
+
+    def _lift(self, path: str, wanted: Any) -> None:
+        column, convert = self._columns[path]
+        operators = (
+            wanted
+            if isinstance(wanted, dict) and any(key.startswith("$") for key in wanted)
+            else {"$eq": wanted}
+        )
+        for operator, operand in operators.items():
+            if operator in {"$eq", "$in"}:
+                self._equal(path, column, convert, operand if operator == "$in" else [operand])
+            elif operator in {"$gt", "$gte", "$lt", "$lte"} and column == "mjd":
+                self._bound(operator, operand)
+
+    def _equal(self, path: str, column: str, convert: Any, operands: list[Any]) -> None:
+        if (
+            not operands
+            or len(operands) > _AT_ONCE
+            or not all(isinstance(value, convert) for value in operands)
+        ):
+            return
+        if column == "mjd" or any(isinstance(value, bool) for value in operands):
+            return
+        self.clauses.append(f"{column} IN ({', '.join('?' * len(operands))})")
+        self.values += operands
+        if len(operands) == 1 and column == "_id":
+            self.rest.pop(path, None)
+
+    def _bound(self, operator: str, operand: Any) -> None:
+        if isinstance(operand, bool) or not isinstance(operand, (int, float)):
+            return
+        sign = -1 if operator.startswith("$g") else 1
+        self.clauses.append(f"mjd {'>=' if sign < 0 else '<='} ?")
+        self.values.append(operand - JD_OF_MJD_0 + sign * _JD_SLACK)
+
+
+def _lifted_columns(catalog: str) -> dict[str, tuple[str, Any]]:
+    """Return which paths of a document stand in columns of their own, and the types for which both agree."""
+    prefix = survey_of_catalog(catalog).catalog_prefix
+    columns: dict[str, tuple[str, Any]] = {"_id": ("_id", str)}
+    if prefix == "LSST":
+        columns["diaSourceId"] = ("alert_id", int)
+    elif prefix != "GENERIC":
+        columns["candid"] = ("alert_id", int)
+        columns["objectid" if prefix == "WNTR" else "objectId"] = ("object_id", str)
+        if prefix != "DECAM":
+            columns["candidate.jd"] = ("mjd", (int, float))
+    return columns
+
+
+def find(
+    database: Database,
+    catalog: str,
+    condition: Mapping[str, Any],
+    projection: Projection,
+    order: list[tuple[str, int]],
+    skip: int,
+    limit: int | None,
+) -> Iterator[Document]:
+    """Give the documents of a catalog of alerts that meet a filter."""
+    selection = Selection(catalog, condition)
+    wanted = _wanted_images(catalog, projection)
+    statement = f"SELECT {_COLUMNS} FROM {quoted(catalog)}{selection.where} ORDER BY id"
+    found = _documents(
+        database, catalog, statement, selection.values, selection.rest, () if order else wanted
+    )
+    if order:
+        # Sorted without the images, which would not fit into memory; they are fetched for what is left.
+        documents = sort_documents(list(found), order)
+        found = _with_images(database, catalog, islice(documents, skip, _end(skip, limit)), wanted)
+    else:
+        found = islice(found, skip, _end(skip, limit))
+    for document in found:
+        document.pop(_ROW, None)
+        yield projection.apply(document)
+
+
+def count(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
+    """Count the documents of a catalog of alerts that meet a filter."""
+    selection = Selection(catalog, condition)
+    table = quoted(catalog)
+    with database.errors():
+        if not selection.rest:
+            return int(
+                database.connection.execute(
+                    f"SELECT count(*) FROM {table}{selection.where}", selection.values
+                ).fetchone()[0]
+            )
+    statement = f"SELECT {_COLUMNS} FROM {table}{selection.where}"
+    return sum(1 for _ in _documents(database, catalog, statement, selection.values, selection.rest, ()))
+
+
+_ROW = "\0row"  # the number of a document's row, on its way through this module
+
+
+def _documents(
+    database: Database,
+    catalog: str,
+    statement: str,
+    values: Sequence[Any],
+    rest: Mapping[str, Any],
+    images: Sequence[str],
+) -> Iterator[Document]:
+    with database.errors():
+        for number, document_id, text, extras, annotations, image_count in database.connection.execute(
+            statement, values
+        ):
+            document = read_document(document_id, text, extras, annotations)
+            if rest and not matches(document, rest):
+                continue
+            if image_count and images:
+                document.update(_images(database.connection, catalog, number, images))
+            document[_ROW] = number
+            yield document
+
+
+def read_document(document_id: str, text: str, extras: str | None, annotations: str | None) -> Document:
+    """Make the document of a row."""
+    document = {"_id": document_id, **from_text(text, extras)}
+    if annotations:
+        document["annotations"] = {
+            name: from_text(part, None) for name, part in from_text(annotations, None).items()
+        }
+    return document
+
+
+def _with_images(
+    database: Database, catalog: str, documents: Iterable[Document], images: Sequence[str]
+) -> Iterator[Document]:
+    for document in documents:
+        if images:
+            document.update(_images(database.connection, catalog, document[_ROW], images))
+        yield document
+
+
+def _wanted_images(catalog: str, projection: Projection) -> tuple[str, ...]:
+    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if projection.wants(field))
+
+
+def _images(connection: sqlite3.Connection, catalog: str, number: int, fields: Sequence[str]) -> Document:
+    """Return the images of an alert in the shape in which the packet had them."""
+    found = {}
+    statement = f"SELECT field, file_name, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?"
+    for field, file_name, data in connection.execute(statement, (number,)):
+        if field in fields:
+            found[field] = data if file_name is None else {"fileName": file_name, "stampData": data}
+    return {field: found[field] for field in fields if field in found}
+
+
+def _end(skip: int, limit: int | None) -> int | None:
+    return None if limit is None else skip + limit
+
+
+# Cones ---------------------------------------------------------------------------------------------------------------
+
+
+def cones(
+    database: Database,
+    catalog: str,
+    ra: Any,
+    dec: Any,
+    radius_arcsec: float,
+    condition: Mapping[str, Any],
+    projection: Projection,
+    limit: int | None,
+) -> list[Document]:
+    """Return the documents within a radius of positions, in the order of the positions, then of the distance."""
+    index, low, high = cone_ranges(ra, dec, radius_arcsec)
+    with database.errors():
+        select = _near_one if len(ra) == 1 and len(index) <= _AT_ONCE else _near_many
+        candidates = select(database.connection, quoted(catalog), index, low, high)
+        if not candidates:
+            return []
+        cone, number, near_ra, near_dec = (np.array(column) for column in zip(*candidates, strict=True))
+        distance = separation_arcsec(ra[cone], dec[cone], near_ra, near_dec)
+        inside = np.flatnonzero(distance <= radius_arcsec)
+        inside = inside[np.lexsort((number[inside], distance[inside], cone[inside]))]
+        hits = zip(cone[inside].tolist(), number[inside].tolist(), distance[inside].tolist(), strict=True)
+        return _documents_of_hits(database, catalog, list(hits), condition, projection, limit)
+
+
+def _near_one(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
+    clauses = " OR ".join(["hpx >= ? AND hpx < ?"] * len(index))
+    bounds = np.stack([low, high], axis=1).ravel().tolist()
+    return connection.execute(f"SELECT 0, id, ra, dec FROM {table} WHERE {clauses}", bounds).fetchall()
+
+
+def _near_many(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
+    # Sorted by cell, so that the index is walked once and not jumped about in.
+    order = np.argsort(low)
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS cones (cone INTEGER, low INTEGER, high INTEGER)")
+    connection.execute("DELETE FROM temp.cones")
+    connection.execute("BEGIN")
+    try:
+        connection.executemany(
+            "INSERT INTO temp.cones VALUES (?, ?, ?)",
+            zip(index[order].tolist(), low[order].tolist(), high[order].tolist(), strict=True),
+        )
+    finally:
+        connection.execute("COMMIT")
+    return connection.execute(
+        f"SELECT cone, id, ra, dec FROM temp.cones CROSS JOIN {table} ON hpx >= low AND hpx < high"
+    ).fetchall()
+
+
+def _documents_of_hits(
+    database: Database,
+    catalog: str,
+    hits: list[tuple[int, int, float]],
+    condition: Mapping[str, Any],
+    projection: Projection,
+    limit: int | None,
+) -> list[Document]:
+    wanted = _wanted_images(catalog, projection)
+    rows = _rows(database.connection, quoted(catalog), [number for _, number, _ in hits])
+    found = []
+    taken: dict[int, int] = defaultdict(int)
+    for cone, number, distance in hits:
+        if limit is not None and taken[cone] >= limit:
+            continue
+        *parts, image_count = rows[number]
+        document = read_document(*parts)
+        if condition and not matches(document, condition):
+            continue
+        taken[cone] += 1
+        if image_count and wanted:
+            document.update(_images(database.connection, catalog, number, wanted))
+        document = projection.apply(document)
+        document["separation_arcsec"] = distance
+        document["input_index"] = cone
+        found.append(document)
+    return found
+
+
+def _rows(connection: sqlite3.Connection, table: str, numbers: list[int]) -> dict[int, tuple[Any, ...]]:
+    rows: dict[int, tuple[Any, ...]] = {}
+    unique = sorted(set(numbers))
+    for start in range(0, len(unique), _AT_ONCE):
+        some = unique[start : start + _AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        for number, *row in connection.execute(f"SELECT {_COLUMNS} FROM {table} WHERE id IN ({marks})", some):
+            rows[number] = tuple(row)
+    return rows
+
+
+# Histories -----------------------------------------------------------------------------------------------------------
+
+
+def auxiliary(database: Database, catalog: str, condition: Mapping[str, Any]) -> Iterator[Document]:
+    """Give the documents of ``…_alerts_aux``: for each object its histories, put together."""
+    points = quoted(f"{catalog.removesuffix('_aux')}:points")
+    wanted = condition.get("_id")
+    names = [wanted] if isinstance(wanted, str) else wanted.get("$in") if isinstance(wanted, dict) else None
+    where, values = "", []
+    if (
+        isinstance(names, list)
+        and names
+        and len(names) <= _AT_ONCE
+        and all(isinstance(name, str) for name in names)
+    ):
+        where, values = f" WHERE object_id IN ({', '.join('?' * len(names))})", names
+    lists = survey_of_catalog(catalog).history_lists
+    statement = (
+        f"SELECT object_id, list, document, extras FROM {points}{where} ORDER BY object_id, list, mjd, point"
+    )
+    current: Document = {}
+    with database.errors():
+        for object_id, list_name, text, extras in database.connection.execute(statement, values):
+            if current.get("_id") != object_id:
+                if current and matches(current, condition):
+                    yield current
+                current = {"_id": object_id, **{name: [] for name in lists}}
+            current[list_name].append(from_text(text, extras))
+    if current and matches(current, condition):
+        yield current
