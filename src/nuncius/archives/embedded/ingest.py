@@ -11,6 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nuncius._core.jsontext import to_text
 from nuncius.alerts.sink import AlertSource
 from nuncius.archives.documents import (
     catalog_of,
@@ -18,7 +19,6 @@ from nuncius.archives.documents import (
     document_of,
     history_of,
     survey_of,
-    to_text,
 )
 from nuncius.archives.embedded.database import quoted
 from nuncius.errors import PacketError

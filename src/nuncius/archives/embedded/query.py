@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nuncius._core.jsontext import from_text
 from nuncius.alerts.times import JD_OF_MJD_0
-from nuncius.archives.documents import from_text, survey_of_catalog
+from nuncius.archives.documents import survey_of_catalog
 from nuncius.archives.embedded.database import quoted
 from nuncius.archives.filters import matches, sort_documents
 from nuncius.sky import cone_ranges, separation_arcsec

@@ -1,0 +1,77 @@
+"""Values of packets as JSON, and back again without loss."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Any, TypeAlias
+
+Document: TypeAlias = dict[str, Any]
+
+
+def to_text(document: Document) -> tuple[str, str | None]:
+    """Write a document as JSON, and beside it what JSON can't hold.
+
+    JSON has no NaN, no infinity, no bytes and no dates. In their place the text has null or a readable form; the second
+    text lists each with its path and kind, and `from_text` puts them back.
+    """
+    import msgspec
+
+    extras: list[tuple[list[str | int], str]] = []
+    clean = _cleaned(document, [], extras)
+    text = msgspec.json.encode(clean).decode()
+    return text, json.dumps(extras) if extras else None
+
+
+def from_text(text: str, extras: str | None) -> Document:
+    """Read a document as `to_text` wrote it."""
+    import msgspec
+
+    document: Document = msgspec.json.decode(text)
+    for path, kind in json.loads(extras) if extras else ():
+        place: Any = document
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = _restored(kind, place[path[-1]])
+    return document
+
+
+def _cleaned(value: Any, path: list[str | int], extras: list[tuple[list[str | int], str]]) -> Any:
+    """Copy a value where it holds something that JSON can't, and note the place."""
+    if isinstance(value, dict):
+        odd = {
+            name: _cleaned(item, [*path, name], extras)
+            for name, item in value.items()
+            # NaN and infinity are the floats whose difference with themselves is not 0.
+            if (kind := item.__class__) not in _PLAIN and (kind is not float or item - item != 0)
+        }
+        return {**value, **odd} if odd else value
+    if isinstance(value, list):
+        return [_cleaned(item, [*path, index], extras) for index, item in enumerate(value)]
+    if isinstance(value, float):
+        if value - value == 0:
+            return value
+        extras.append((path, repr(value)))
+        return None
+    if isinstance(value, bytes):
+        extras.append((path, "bytes"))
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, datetime):
+        extras.append((path, "datetime"))
+        return value.isoformat()
+    if value is None or isinstance(value, (str, int)):
+        return value
+    extras.append((path, "text"))  # a decimal, a UUID: Avro's rarer logical types
+    return str(value)
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _restored(kind: str, value: Any) -> Any:
+    if kind == "bytes":
+        return base64.b64decode(value)
+    if kind == "datetime":
+        return datetime.fromisoformat(value)
+    return value if kind == "text" else float(kind)
