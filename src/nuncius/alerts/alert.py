@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from nuncius.alerts.lightcurve import LightCurve
 from nuncius.alerts.origin import Origin
 from nuncius.alerts.packets import as_source, open_packet, open_packets
-from nuncius.alerts.packets.schemas import MappedSchemas
 from nuncius.alerts.surveys import survey_of_schema
 from nuncius.alerts.times import astropy_time
-from nuncius.errors import NotFoundError, PacketError
+from nuncius.errors import NotFoundError, NunciusError, PacketError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,13 +204,14 @@ class Alert:
     def history(self) -> LightCurve:
         """Earlier measurements of the object as the packet has them, without this alert."""
         mine = self._read.point
-        return LightCurve(point for point in self.light_curve if not _is_same(point, mine))
+        return LightCurve(point for point in self.light_curve if point is not mine)
 
     @property
     def light_curve(self) -> LightCurve:
         """The history and this alert."""
         if self._curve is None:
-            self._curve = LightCurve((self._read.point, *self._known_survey.history(self.packet)))
+            mine, earlier = self._read.point, self._known_survey.history(self.packet)
+            self._curve = LightCurve((mine, *(point for point in earlier if not _is_same(point, mine))))
         return self._curve
 
     @property
@@ -328,7 +329,7 @@ def _is_same(point: Any, mine: Any) -> bool:
     # PGIR lists the alert itself in its own history, with the same time; ids alone don't tell, for forced photometry
     # at the time of the alert is a measurement of its own.
     return point.kind == "detection" and (
-        (point.alert_id is not None and point.alert_id == mine.alert_id)
+        (point.alert_id is not None and point.alert_id == mine.alert_id and point.mjd == mine.mjd)
         or (
             point.mjd is not None
             and point.mjd == mine.mjd
@@ -338,6 +339,14 @@ def _is_same(point: Any, mine: Any) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    schema: WriterSchema
+
+    def find(self, schema_id: int) -> WriterSchema:
+        return self.schema
+
+
 def _restore(
     raw: bytes,
     schema: WriterSchema | None,
@@ -345,9 +354,8 @@ def _restore(
     origin: Origin | None,
     annotations: dict[str, dict[str, Any]] | None,
 ) -> Alert:
-    source: SchemaLike = schema
-    if container == "confluent" and schema is not None:
-        source = MappedSchemas({}, {int.from_bytes(raw[1:5], "big"): schema})
+    # The number of a frame may stand within compression, so whatever it is, this is its schema.
+    source: SchemaLike = _Known(schema) if container == "confluent" and schema is not None else schema
     return Alert(raw, open_packet(raw, source), origin=origin, annotations=annotations)
 
 
@@ -383,6 +391,10 @@ def read_packets(path: str | Path, *, schema: SchemaLike = None) -> Iterator[Ale
     for file in packet_files(path):
         try:
             opened = open_packets(file.read_bytes(), source)
+        except OSError as error:
+            if isinstance(error, NunciusError):
+                raise
+            raise StorageError(f"{file} can't be read: {error.strerror}", position=str(file)) from error
         except PacketError as error:
             raise type(error)(f"{file}: {error}", position=str(file)) from error
         for number, (raw, packet) in enumerate(opened):
@@ -406,7 +418,7 @@ def packet_files(path: str | Path) -> list[Path]:
         file
         for file in path.rglob("*")
         if file.is_file()
-        and not file.name.startswith(".")
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
         and file.suffix not in {".avsc", ".md", ".txt", ".py"}
         and not file.name.endswith(".reason.json")
     )

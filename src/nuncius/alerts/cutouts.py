@@ -13,12 +13,23 @@ from nuncius.errors import PacketError
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy as np
-    from astropy.io.fits import HDUList, Header
+    from astropy.io.fits import Header
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# What astropy raises on damaged files.
+_FITS_FAULTS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +67,36 @@ class Cutout:
         """
         import numpy as np
 
-        with self._open() as hdus:
-            data = hdus[0].data
-            if data is None or data.ndim != 2:
-                raise PacketError(f"the {self.kind} cutout holds no 2-D image")
-            return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
+        data = self._read(lambda hdu: hdu.data)
+        if data is None or data.ndim != 2:
+            raise PacketError(f"the {self.kind} cutout holds no 2-D image")
+        return np.ascontiguousarray(data, dtype=data.dtype.newbyteorder("="))
 
     @property
     def header(self) -> Header:
         """The FITS header of the image."""
-        with self._open() as hdus:
-            return hdus[0].header.copy()
+        return self._read(lambda hdu: hdu.header.copy())
 
     def plot(self, *, ax: Any = None) -> Any:
         """Draw the image and return the matplotlib axes."""
         return upward("nuncius.plots").plot_cutout(self, ax=ax)
 
-    def _open(self) -> HDUList:
+    def _read(self, look: Callable[[Any], Any]) -> Any:
         from astropy.io import fits
         from astropy.utils.exceptions import AstropyWarning
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", AstropyWarning)
-                return fits.open(io.BytesIO(self.fits), memmap=False)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+                # astropy reads lazily: what is damaged may show only when the image is touched.
+                with fits.open(io.BytesIO(self.fits), memmap=False) as hdus:
+                    return look(hdus[0])
+        except PacketError:
+            raise
+        except _FITS_FAULTS as error:
             raise PacketError(f"the {self.kind} cutout is no readable FITS file: {error}") from error
+        except fits.VerifyError as error:
+            raise PacketError(f"the {self.kind} cutout is no valid FITS file: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,10 +195,10 @@ class LightCurve(Sequence[Point]):
 
 
 def _identity(point: Point) -> tuple[Any, ...]:
-    if point.kind == "detection" and point.alert_id is not None:
-        return (point.kind, point.alert_id)
     when = None if point.mjd is None else round(point.mjd / _SAME_INSTANT_DAYS)
-    return (point.kind, when, point.band)
+    if point.kind == "detection" and point.alert_id is not None:
+        return (point.kind, point.alert_id, when, point.band)  # the ids of some surveys repeat
+    return (point,) if when is None else (point.kind, when, point.band)
 
 
 def flux_from_mag(mag: float | None, *, is_positive: bool | None) -> float | None:

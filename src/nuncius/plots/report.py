@@ -96,7 +96,7 @@ def write_night_report(
     ...                    objects=[])  # doctest: +SKIP
     PosixPath('night.html')
     """
-    from nuncius import __version__
+    from importlib.metadata import version
 
     cards = "\n".join(_object_card(number, item) for number, item in enumerate(objects, 1))
     body = f"""<header><h1>{page.text(title)}</h1>
@@ -107,7 +107,7 @@ def write_night_report(
 {page.jump_list([item.name for item in objects])}
 {cards}
 </main>"""
-    whole = page.whole_page(title, body, made_with=f"Made with nuncius {__version__}")
+    whole = page.whole_page(title, body, made_with=f"Made with nuncius {version('nuncius')}")
     target = Path(path)
     # A lone surrogate, which JSON can carry, has no bytes in UTF-8.
     _replace(target, whole.encode("utf-8", "replace"))

@@ -51,7 +51,8 @@ class SandboxKafka:
         if not line:
             self._process.wait(_START_S)
             raise UnreachableError(
-                f"the sandbox's Kafka broker did not start (exit code {self._process.returncode})", service="kafka"
+                f"the sandbox's Kafka broker did not start (exit code {self._process.returncode})",
+                service="kafka",
             )
         self._server = line.split()[0]
         self._producer: Any = None
@@ -187,7 +188,9 @@ class SandboxKafka:
             )
         self._producer.list_topics(topic, timeout=10)
 
-    def _produce(self, topic: str, packet: Any, partition: int, key: Any, headers: Any, delivered: Any) -> None:
+    def _produce(
+        self, topic: str, packet: Any, partition: int, key: Any, headers: Any, delivered: Any
+    ) -> None:
         while True:
             try:
                 self._producer.produce(
@@ -236,6 +239,11 @@ class SandboxKafka:
 
         if group not in self._asker:
             self._asker[group] = Consumer(
-                {"bootstrap.servers": self._server, "group.id": group, "enable.auto.commit": False, "log_level": 2}
+                {
+                    "bootstrap.servers": self._server,
+                    "group.id": group,
+                    "enable.auto.commit": False,
+                    "log_level": 2,
+                }
             )
         return int(self._asker[group].committed([TopicPartition(*place)], timeout=10)[0].offset)

@@ -289,7 +289,9 @@ class KafkaTransport(Transport):
     # Partitions ----------------------------------------------------------------------------------------------------
 
     def _wants(self, name: str) -> bool:
-        return any(re.match(topic, name) if topic.startswith("^") else topic == name for topic in self._topics)
+        return any(
+            re.match(topic, name) if topic.startswith("^") else topic == name for topic in self._topics
+        )
 
     def _assign_all(self) -> None:
         """Read all partitions outside of any group: nothing is committed."""

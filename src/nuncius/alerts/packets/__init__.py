@@ -165,6 +165,8 @@ def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes,
         If the schema is unknown.
     """
     source = as_source(schema)
+    if isinstance(source, WriterSchema) and not raw.startswith(ocf.MAGIC):
+        return _open_bare(raw, source)
     body = _unpacked(raw)
     if not body:
         raise PacketError("the message is empty", position="byte 0")
@@ -172,12 +174,11 @@ def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes,
         layout = ocf.read_container(body)
         packet = Packet("avro", layout.header.schema.name, body, _layout=layout)
         return [(raw, packet)] if layout.count == 1 else list(_split_container(packet))
-    if body[:1] == b"\0" and len(body) > 5 and not isinstance(source, WriterSchema):
-        return [(raw, _open_framed(body, source))]
-    if isinstance(source, WriterSchema):
-        return [(raw, _open_datum(body, source, container="avro-datum"))]
+    # BSON first: its length may begin with the zero byte that begins framed packets, but must fit exactly.
     if len(body) > 4 and int.from_bytes(body[:4], "little") == len(body) and body[-1] == 0:
         return [(raw, Packet("bson", "", body))]
+    if body[:1] == b"\0" and len(body) > 5 and not isinstance(source, WriterSchema):
+        return [(raw, _open_framed(body, source))]
     start = body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if start in {b"{", b"["}:
         return _open_json(raw, body)
@@ -188,8 +189,8 @@ def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes,
     )
 
 
-def decode_datum(data: bytes, schema: WriterSchema) -> tuple[Any, int]:
-    """Decode one Avro record without a container; return it and the position behind it.
+def decode_datum(data: bytes, schema: WriterSchema, begin: int = 0) -> tuple[Any, int]:
+    """Decode one Avro record without a container, from `begin` on; return it and the position behind it.
 
     Raises
     ------
@@ -199,6 +200,7 @@ def decode_datum(data: bytes, schema: WriterSchema) -> tuple[Any, int]:
     import fastavro
 
     stream = io.BytesIO(data)
+    stream.seek(begin)
     try:
         value = fastavro.schemaless_reader(stream, schema.parsed, None)
     except _DECODING_FAULTS as error:
@@ -207,6 +209,20 @@ def decode_datum(data: bytes, schema: WriterSchema) -> tuple[Any, int]:
             position=f"byte {stream.tell()}",
         ) from error
     return value, stream.tell()
+
+
+def _open_bare(raw: bytes, schema: WriterSchema) -> Sequence[tuple[bytes, Packet]]:
+    # A bare record may begin with any bytes, those of a compression among them; what fits exactly is taken as it is.
+    try:
+        return [(raw, _open_datum(raw, schema, container="avro-datum"))]
+    except PacketError as error:
+        try:
+            body = _unpacked(raw)
+        except PacketError:
+            raise error from None
+        if body is raw:
+            raise
+        return [(raw, _open_datum(body, schema, container="avro-datum"))]
 
 
 def _unpacked(raw: bytes) -> bytes:
@@ -229,15 +245,19 @@ def _unpacked(raw: bytes) -> bytes:
 def _split_container(packet: Packet) -> Iterator[tuple[bytes, Packet]]:
     layout = packet._layout
     assert layout is not None
+    allowed = compression.MAX_UNPACKED_BYTES + 4 * len(packet._body)
     for count, block in layout.unpacked(packet._body):
-        rest = block
+        begin = 0
         for _ in range(count):
-            value, end = decode_datum(rest, layout.header.schema)
-            alone = ocf.single_record(packet._body, layout, rest[:end])
+            value, end = decode_datum(block, layout.header.schema, begin)
+            alone = ocf.single_record(packet._body, layout, block[begin:end])
+            allowed -= len(alone)
+            if allowed < 0:
+                raise PacketError("the container unpacks to more records than memory is allowed for")
             yield alone, replace(packet, _body=alone, _layout=ocf.read_container(alone), _values=value)
-            rest = rest[end:]
-        if rest:
-            raise PacketError(f"{len(rest)} bytes are left over behind the last record")
+            begin = end
+        if begin != len(block):
+            raise PacketError(f"{len(block) - begin} bytes are left over behind the last record")
 
 
 def _open_framed(body: bytes, source: SchemaSource | None) -> Packet:
@@ -287,7 +307,10 @@ def _open_json(raw: bytes, body: bytes) -> Sequence[tuple[bytes, Packet]]:
         return [(raw, Packet("json", "", body, _values=value))]
     packets = []
     for item in value:
-        alone = json.dumps(item).encode()
+        try:
+            alone = json.dumps(item).encode()
+        except RecursionError as error:
+            raise PacketError("the JSON text nests too deep") from error
         packets.append((alone, Packet("json", "", alone, _values=item)))
     return packets
 
@@ -297,8 +320,8 @@ def _decode_json(text: bytes) -> Any:
 
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
-        first = error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        first: Exception = error
     # Python's own reader knows NaN and Infinity, which some services write. Lines of JSON are read as a list.
     try:
         return json.loads(text)

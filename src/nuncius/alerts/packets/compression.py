@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import bz2
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nuncius.errors import PacketError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 """The largest packet that is unpacked: two thousand times the largest alert of any survey."""
@@ -18,27 +21,23 @@ MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 
 def gunzip(data: bytes) -> bytes:
     """Unpack gzip data."""
-    return _inflate(data, wbits=31, name="gzip")
+    return _members(data, lambda: zlib.decompressobj(31), magic=b"\x1f\x8b", name="gzip")
 
 
 def unzlib(data: bytes) -> bytes:
     """Unpack zlib data."""
-    return _inflate(data, wbits=15, name="zlib")
+    return _members(data, lambda: zlib.decompressobj(15), name="zlib")
 
 
 def inflate_raw(data: bytes) -> bytes:
     """Unpack raw deflate data, as Avro's codec `deflate` writes it."""
-    return _inflate(data, wbits=-15, name="deflate")
+    # fastavro leaves the end of zlib's checksum behind its blocks, which is no part of raw deflate data.
+    return _members(data, lambda: zlib.decompressobj(-15), name="deflate", exact=False)
 
 
 def bunzip2(data: bytes) -> bytes:
     """Unpack bzip2 data."""
-    unpacker = bz2.BZ2Decompressor()
-    try:
-        result = unpacker.decompress(data, MAX_UNPACKED_BYTES)
-    except (OSError, ValueError) as error:
-        raise PacketError(f"bzip2 data are damaged: {error}") from error
-    return _checked(result, whole=unpacker.eof, name="bzip2")
+    return _members(data, bz2.BZ2Decompressor, magic=b"BZh", name="bzip2")
 
 
 def unzstd(data: bytes) -> bytes:
@@ -65,13 +64,27 @@ def unsnappy(data: bytes) -> bytes:
         raise PacketError(f"snappy data are damaged: {error}") from error
 
 
-def _inflate(data: bytes, *, wbits: int, name: str) -> bytes:
-    unpacker = zlib.decompressobj(wbits)
-    try:
-        result = unpacker.decompress(data, MAX_UNPACKED_BYTES)
-    except zlib.error as error:
-        raise PacketError(f"{name} data are damaged: {error}") from error
-    return _checked(result, whole=unpacker.eof, name=name)
+def _members(
+    data: bytes, start: Callable[[], Any], *, magic: bytes | None = None, name: str, exact: bool = True
+) -> bytes:
+    """Unpack all members of the data: files of gzip and bzip2 may hold several, one behind the other."""
+    parts: list[bytes] = []
+    room = MAX_UNPACKED_BYTES
+    while not parts or data:
+        if parts and (magic is None or not data.startswith(magic)):
+            raise PacketError(f"{len(data)} bytes are left over behind the {name} data")
+        unpacker = start()
+        try:
+            part = unpacker.decompress(data, room + 1)
+        except (zlib.error, OSError, ValueError) as error:
+            raise PacketError(f"{name} data are damaged: {error}") from error
+        room -= len(part)
+        _limit(MAX_UNPACKED_BYTES - room, name=name)
+        if not unpacker.eof:
+            raise PacketError(f"{name} data are cut off after {MAX_UNPACKED_BYTES - room} unpacked bytes")
+        parts.append(part)
+        data = unpacker.unused_data if exact else b""
+    return b"".join(parts)
 
 
 def _grow(decompress_into: Any, data: bytes, *, name: str) -> bytes:
@@ -88,13 +101,6 @@ def _grow(decompress_into: Any, data: bytes, *, name: str) -> bytes:
             if len(buffer) >= MAX_UNPACKED_BYTES or size > 1024 * max(len(data), 1024):
                 raise PacketError(f"{name} data are damaged or larger than allowed: {error}") from error
             size *= 8
-
-
-def _checked(result: bytes, *, whole: bool, name: str) -> bytes:
-    if not whole:
-        _limit(len(result) + 1, name=name)
-        raise PacketError(f"{name} data are cut off after {len(result)} unpacked bytes")
-    return result
 
 
 def _limit(size: int, *, name: str) -> None:

@@ -77,7 +77,12 @@ class Container:
         """Give the count of records and the unpacked bytes of each block."""
         unpack = _CODECS[self.header.codec]
         for count, begin, end in self.blocks:
-            yield count, unpack(raw[begin:end])
+            data = unpack(raw[begin:end])
+            if count > max(len(data), 1) or (data and not count):
+                raise PacketError(
+                    f"a block of {len(data)} bytes can't hold {count} records", position=f"byte {begin}"
+                )
+            yield count, data
 
 
 # The sync marker may differ from packet to packet and the order of the metadata varies within one night, so headers
@@ -117,6 +122,8 @@ def read_container(raw: bytes) -> Container:
             raise PacketError(
                 f"the sync marker behind a block is wrong at byte {end}", position=f"byte {end}"
             )
+        if count == 0 and size and header.codec == "null":
+            raise PacketError(f"a block of no record holds {size} bytes", position=f"byte {position}")
         if count > max(size, 1) and header.codec == "null":
             raise PacketError(
                 f"a block of {size} bytes can't hold {count} records", position=f"byte {position}"

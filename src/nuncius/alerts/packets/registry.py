@@ -6,9 +6,11 @@ Source: the REST interface of Confluent's Schema Registry (`GET /schemas/ids/{id
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +26,7 @@ _TIMEOUT_S = 10.0
 _RUBIN_SUBJECT = "alert-packet"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class RegistrySchemas:
     """A schema registry.
 
@@ -45,6 +47,9 @@ class RegistrySchemas:
     cache_dir: Path | None = None
     _prepared: dict[int, WriterSchema] = field(default_factory=dict, repr=False)
 
+    def __repr__(self) -> str:
+        return f"RegistrySchemas({_without_login(self.url)!r}, cache_dir={self.cache_dir!r})"
+
     def find(self, schema_id: int) -> WriterSchema:
         """Return the schema of that number: from memory, from disk, else from the registry.
 
@@ -62,12 +67,13 @@ class RegistrySchemas:
         known = self._prepared.get(schema_id)
         if known is None:
             path = self._cache_path(schema_id)
-            if path.is_file():
-                known = prepare_schema_text(path.read_bytes())
-            else:
+            known = _kept(path)
+            if known is None:
                 text = self._fetch(schema_id)
                 known = prepare_schema_text(text)
-                _write_whole(path, text)
+                # A folder that can't be written costs a request in the next run, and no packet in this one.
+                with contextlib.suppress(OSError):
+                    _write_whole(path, text)
             self._prepared[schema_id] = known
         return known
 
@@ -77,16 +83,16 @@ class RegistrySchemas:
             import platformdirs
 
             folder = Path(platformdirs.user_cache_dir("nuncius")) / "schemas"
-        place = hashlib.sha256(self.url.rstrip("/").encode()).hexdigest()[:16]
+        place = hashlib.sha256(_without_login(self.url).encode()).hexdigest()[:16]
         return folder / place / f"{schema_id}.avsc"
 
     def _fetch(self, schema_id: int) -> bytes:
         import httpx2
 
-        base = self.url.rstrip("/")
+        base, place = _without_login(self.url), self.url.rstrip("/")
         addresses = (
-            f"{base}/schemas/ids/{schema_id}",
-            f"{base}/subjects/{_RUBIN_SUBJECT}/versions/{schema_id}",
+            f"{place}/schemas/ids/{schema_id}",
+            f"{place}/subjects/{_RUBIN_SUBJECT}/versions/{schema_id}",
         )
         try:
             with httpx2.Client(timeout=_TIMEOUT_S, follow_redirects=True) as client:
@@ -108,7 +114,7 @@ class RegistrySchemas:
         )
 
     def _schema_of(self, answer: Any, schema_id: int) -> bytes:
-        base = self.url.rstrip("/")
+        base = _without_login(self.url)
         if answer.status_code in {401, 403}:
             raise LoginError(
                 f"the schema registry {base} asks for a login (HTTP {answer.status_code})",
@@ -131,6 +137,18 @@ class RegistrySchemas:
                 url=base,
             ) from error
         return str(text).encode()
+
+
+def _kept(path: Path) -> WriterSchema | None:
+    """Return the schema kept on disk; a file that can't be used counts as none and is written anew."""
+    try:
+        return prepare_schema_text(path.read_bytes())
+    except (OSError, SchemaError):
+        return None
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url.rstrip("/"))
 
 
 def _write_whole(path: Path, text: bytes) -> None:

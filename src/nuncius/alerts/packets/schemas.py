@@ -15,6 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -22,6 +23,9 @@ from nuncius.errors import ConfigurationError, SchemaError
 
 MAX_DEPTH = 64
 """How deep a schema may nest; those of today's surveys reach 6."""
+
+MAX_VALUES = 20_000
+"""How many values a record may hold, its arrays counted with one item; those of today's surveys hold below 1000."""
 
 _CACHED_SCHEMAS = 64
 _PRIMITIVE_SIZES = {
@@ -63,7 +67,7 @@ class WriterSchema:
         """
         found = self._beginnings.get(names)
         if found is None:
-            fields = self._clean["fields"]
+            fields = self._clean.get("fields", [])
             last = max(
                 (index for index, item in enumerate(fields) if item["name"] in names), default=len(fields) - 1
             )
@@ -143,6 +147,8 @@ def prepare_schema(schema: Any) -> WriterSchema:
     SchemaError
         If it is not a usable Avro schema.
     """
+    if isinstance(schema, WriterSchema):
+        return schema
     import fastavro
     from fastavro.schema import SchemaParseException, UnknownType
 
@@ -157,6 +163,7 @@ def prepare_schema(schema: Any) -> WriterSchema:
         TypeError,
         ValueError,
         AttributeError,
+        OverflowError,
         RecursionError,
     ) as error:
         if isinstance(error, SchemaError):
@@ -175,22 +182,34 @@ def as_source(schema: SchemaLike) -> SchemaSource | WriterSchema | None:
     ConfigurationError
         If it is none of the accepted forms.
     """
-    if schema is None or isinstance(schema, (WriterSchema, SchemaSource)):
+    # A text has a method `find` too, so that it would pass for a source of schemas.
+    is_text = isinstance(schema, (str, bytes, bytearray))
+    if (
+        schema is None
+        or isinstance(schema, WriterSchema)
+        or (isinstance(schema, SchemaSource) and not is_text)
+    ):
         return schema
     if isinstance(schema, Mapping):
         if all(isinstance(key, int) for key in schema):
             return MappedSchemas({int(key): value for key, value in schema.items()})
         return prepare_schema(dict(schema))
     if isinstance(schema, (str, Path)):
-        if re.match(r"https?://", str(schema)):
-            from nuncius.alerts.packets.registry import RegistrySchemas
-
-            return RegistrySchemas(str(schema))
-        return DirectorySchemas(Path(schema))
+        return _source_at(str(schema))
     raise ConfigurationError(
         "schema= takes a writer schema, a mapping from number to schema, a directory or a registry URL, "
         f"not {type(schema).__name__}"
     )
+
+
+@cache
+def _source_at(place: str) -> SchemaSource:
+    """Make the source at an address, once: what it has prepared is then found again by the next packet."""
+    if re.match(r"https?://", place):
+        from nuncius.alerts.packets.registry import RegistrySchemas
+
+        return RegistrySchemas(place)
+    return DirectorySchemas(Path(place))
 
 
 @dataclass(slots=True)
@@ -242,7 +261,7 @@ class DirectorySchemas:
         try:
             schema = json.loads(path.read_bytes())
             return prepare_schema(_with_parts(schema, path.parent, {}))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SchemaError(f"the schema file {path} can't be used: {error}", position=str(path)) from error
 
     def _files(self) -> dict[int, Path]:
@@ -291,33 +310,56 @@ def _without_defaults(schema: Any, depth: int) -> Any:
     return schema
 
 
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """How many bytes a value takes at least, how deep it nests, and how many values it holds without its arrays."""
+
+    size: int
+    depth: int = 0
+    values: int = 1
+
+
 def _check_bounded(schema: Any) -> None:
     """Refuse schemas with which a few hostile bytes keep a decoder busy for ever, or break its stack."""
-    sizes: dict[str, int] = {}
+    named: dict[str, _Extent] = {}
 
-    def least_size(node: Any, inside: tuple[str, ...]) -> int:
+    def extent(node: Any, inside: tuple[str, ...]) -> _Extent:
         if isinstance(node, list):
-            return 1 + min((least_size(branch, inside) for branch in node), default=0)
+            branches = [extent(branch, inside) for branch in node]
+            return _around(branches, size=1 + min((branch.size for branch in branches), default=0))
         if isinstance(node, str):
             if node in inside:
                 raise SchemaError(f"the record {node} contains itself; recursive schemas are not read")
-            return _PRIMITIVE_SIZES.get(node, sizes.get(node, 0))
+            return named.get(node) or _Extent(_PRIMITIVE_SIZES.get(node, 0))
         kind, name = node["type"], str(node.get("name", ""))
         if kind in {"array", "map"}:
-            if least_size(node["items" if kind == "array" else "values"], inside) == 0 and kind == "array":
+            item = extent(node["items" if kind == "array" else "values"], inside)
+            if item.size == 0 and kind == "array":
                 raise SchemaError("an array of items that take no bytes is not read: it could be endless")
-            return 1
+            return _around([item], size=1)
         if kind in {"record", "error"}:
-            size = sum(least_size(item["type"], (*inside, name)) for item in node["fields"])
+            if not all(isinstance(item["name"], str) for item in node["fields"]):
+                raise SchemaError(f"a field of the record {name} has a name that is not a text")
+            parts = [extent(item["type"], (*inside, name)) for item in node["fields"]]
+            found = _around(parts, size=sum(part.size for part in parts))
         elif kind == "fixed":
-            size = int(node["size"])
-            if size < 0:
+            found = _Extent(int(node["size"]))
+            if found.size < 0:
                 raise SchemaError(f"the fixed type {name} has a negative size")
-        elif kind == "enum":
-            size = 1
         else:
-            size = least_size(kind, inside)
-        sizes[name] = size
-        return size
+            return extent(kind, inside) if kind != "enum" else named.setdefault(name, _Extent(1))
+        named[name] = found
+        return found
 
-    least_size(schema, ())
+    extent(schema, ())
+
+
+def _around(parts: list[_Extent], *, size: int) -> _Extent:
+    # Named records may be used again and again, so that a short text can describe a value without end.
+    depth = 1 + max((part.depth for part in parts), default=0)
+    values = 1 + sum(part.values for part in parts)
+    if depth > MAX_DEPTH:
+        raise SchemaError(f"the writer schema nests deeper than {MAX_DEPTH} levels")
+    if values > MAX_VALUES:
+        raise SchemaError(f"the writer schema describes more than {MAX_VALUES} values")
+    return _Extent(size, depth, values)

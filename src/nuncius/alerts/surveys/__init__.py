@@ -18,7 +18,7 @@ from nuncius.alerts.surveys.ztf import Ztf
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["GENERIC", "KNOWN", "Reading", "Survey", "survey_of_schema", "survey_with_prefix"]
+__all__ = ["GENERIC", "KNOWN", "Reading", "Survey", "survey_of_schema"]
 
 GENERIC = Generic()
 KNOWN: tuple[Survey, ...] = (Ztf(), Lsst(), Winter(), Turbo(), Pgir(), Decam())
@@ -32,13 +32,6 @@ def survey_of_schema(schema_name: str) -> Survey:
         # Third parties are asked only about packets that nobody here knows.
         found = _first((entry.load() for entry in entry_points(group="nuncius.surveys")), schema_name)
     return found or GENERIC
-
-
-def survey_with_prefix(catalog: str) -> Survey:
-    """Find the survey to whose alerts a catalog such as ``ZTF_alerts_aux`` belongs; `GENERIC` if none does."""
-    return next(
-        (survey for survey in KNOWN if catalog.startswith(f"{survey.catalog_prefix}_alerts")), GENERIC
-    )
 
 
 def _first(surveys: Iterable[Survey], schema_name: str) -> Survey | None:

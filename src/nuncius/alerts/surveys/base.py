@@ -6,8 +6,8 @@ group ``nuncius.surveys``; an entry names an instance of `Survey`.
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +19,7 @@ from nuncius.alerts.times import mjd_from_jd
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LARGEST = sys.float_info.max
 _POSITIVE = frozenset({1, "t", "T", "true", "y", "Y", "1"})
 _EMPTY_TEXTS = frozenset({"", "null", "NONE"})
 
@@ -152,7 +153,9 @@ class CandidateSurvey(Survey):
     def band(self, raw: dict[str, Any]) -> str | None:
         """Name the filter; an unknown number stays visible as ``fid:7``."""
         fid = raw.get("fid")
-        return None if fid is None else self.bands.get(fid, f"fid:{fid}")
+        if isinstance(fid, int):
+            return self.bands.get(fid, f"fid:{fid}")
+        return None if fid is None else f"fid:{fid}"
 
     def _point(self, raw: dict[str, Any], alert_id: int | str | None) -> Point:
         def value(key: str) -> float | None:
@@ -185,7 +188,7 @@ def entries(packet: dict[str, Any], list_name: str) -> list[dict[str, Any]]:
 
 def number(value: Any, sentinels: frozenset[float] = frozenset()) -> float | None:
     """Return a finite number, or None for what is missing, a sentinel or no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
         return None
     return None if value in sentinels else float(value)
 
@@ -213,6 +216,8 @@ def position(ra: Any, dec: Any) -> tuple[float | None, float | None]:
 
 def sign(value: Any) -> bool | None:
     """Read the many ways in which surveys write that a source became brighter."""
-    if value is None or not isinstance(value, (bool, int, float, str)):
+    if isinstance(value, str):
+        return None if value in _EMPTY_TEXTS else value in _POSITIVE
+    if number(value) is None and not isinstance(value, bool):
         return None
     return value in _POSITIVE  # True and 1.0 equal 1

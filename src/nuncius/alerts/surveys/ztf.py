@@ -37,7 +37,7 @@ class Ztf(CandidateSurvey):
         flux = number(raw.get("forcediffimflux"), self.sentinels)
         error = number(raw.get("forcediffimfluxunc"), self.sentinels)
         zero_point = number(raw.get("magzpsci"), self.sentinels)
-        if flux is None or zero_point is None or raw.get("procstatus") not in {_GOOD_PHOTOMETRY, None}:
+        if flux is None or zero_point is None or raw.get("procstatus") not in (_GOOD_PHOTOMETRY, None):
             return None  # the pipeline says that this point failed
         to_njy = 1000 * 10 ** (0.4 * (_AB_ZERO_POINT_UJY - zero_point))
         flux_njy = flux * to_njy

@@ -1,23 +1,16 @@
-"""Packets shaped like those of ZTF's schema 4.01: the writer schema, the Avro container and the FITS images in it.
+"""Packets shaped like those of ZTF's schema 4.01: the writer schema and the Avro container.
 
 Names, types and order of the fields are those that the survey's own packets have; the texts are ours.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any
 
 SCHEMA_VERSION = "4.01"
-_BLOCK = 2880  # FITS files consist of blocks of this many bytes
-_CARD = 80
-_GZIP_LEVEL = 6
 _SYNC = b"nuncius sandbox!"  # any 16 bytes; the survey's packets have one constant too
 
 # One field a line: name, type and meaning. A question mark makes the type nullable.
@@ -287,23 +280,3 @@ def _long(value: int) -> bytes:
 
 def _bytes(value: bytes) -> bytes:
     return _long(len(value)) + value
-
-
-def fits_gz(image: np.ndarray[Any, Any]) -> bytes:
-    """Return a 2-D image in DN as a gzipped FITS file: 32-bit floats, the same bytes for the same image."""
-    rows, columns = image.shape
-    data = image.astype(">f4").tobytes()
-    # Without the time in its header the file depends on nothing but the image.
-    return gzip.compress(_fits_header(rows, columns) + _padded(data, b"\0"), _GZIP_LEVEL, mtime=0)
-
-
-@cache
-def _fits_header(rows: int, columns: int) -> bytes:
-    values = {"SIMPLE": "T", "BITPIX": "-32", "NAXIS": "2", "NAXIS1": str(columns), "NAXIS2": str(rows)}
-    cards = [f"{keyword:8}= {value:>20}" for keyword, value in values.items()]
-    cards += ["BUNIT   = 'DN      '", "END"]
-    return _padded("".join(card.ljust(_CARD) for card in cards).encode("ascii"), b" ")
-
-
-def _padded(content: bytes, filler: bytes) -> bytes:
-    return content + filler * (-len(content) % _BLOCK)
