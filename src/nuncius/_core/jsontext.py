@@ -7,7 +7,12 @@ import json
 from datetime import datetime
 from typing import Any, TypeAlias
 
+import msgspec
+
 Document: TypeAlias = dict[str, Any]
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 def to_text(document: Document) -> tuple[str, str | None]:
@@ -16,19 +21,15 @@ def to_text(document: Document) -> tuple[str, str | None]:
     JSON has no NaN, no infinity, no bytes and no dates. In their place the text has null or a readable form; the second
     text lists each with its path and kind, and `from_text` puts them back.
     """
-    import msgspec
-
     extras: list[tuple[list[str | int], str]] = []
     clean = _cleaned(document, [], extras)
-    text = msgspec.json.encode(clean).decode()
+    text = _encode(clean).decode()
     return text, json.dumps(extras) if extras else None
 
 
 def from_text(text: str, extras: str | None) -> Document:
     """Read a document as `to_text` wrote it."""
-    import msgspec
-
-    document: Document = msgspec.json.decode(text)
+    document: Document = _decode(text)
     for path, kind in json.loads(extras) if extras else ():
         place: Any = document
         for step in path[:-1]:

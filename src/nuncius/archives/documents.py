@@ -7,6 +7,7 @@ object and are kept point by point; the images are kept beside.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from nuncius.alerts.surveys import GENERIC, KNOWN
@@ -51,6 +52,7 @@ def catalog_of(alert: Alert) -> str:
     return f"{name}_alerts"
 
 
+@cache
 def survey_of_catalog(catalog: str) -> Survey:
     """Return the survey whose alerts a catalog holds."""
     stem = catalog.removesuffix("_aux").removesuffix("_alerts")

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from nuncius.alerts import Alert
 from nuncius.alerts.packets import open_packets
@@ -40,7 +40,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nuncius.streams")
 
-_SLICE_S = 0.1  # the longest that the thread is deaf to close and seek
+T = TypeVar("T")
+
+# The longest that the thread is deaf: to closing, to orders, and to what was finished and can be committed.
+_SLICE_S = 0.02
 _FETCH = 200  # messages received at once
 _QUEUE_BYTES = 48 * 1024 * 1024
 _QUEUE_ALERTS = 20_000
@@ -104,7 +107,8 @@ class StreamStats:
 class _Command:
     """Something that the thread does for a caller who waits for it."""
 
-    run: Callable[[], None]
+    run: Callable[[], Any]
+    result: Any = None
     done: threading.Event = field(default_factory=threading.Event)
     error: NunciusError | None = None
 
@@ -132,6 +136,7 @@ class Engine:
         self._assigned_at: float | None = None
         self._failure: NunciusError | None = None
         self._closing = False
+        self._full = False
         self._wake = threading.Event()
         self._stored: dict[Partition, int] = {}
         self._deadline: float | None = None
@@ -176,7 +181,8 @@ class Engine:
             alerts: list[Alert] = []
             if not self._closing and (self._deadline is None or time.monotonic() < self._deadline):
                 alerts = self._take_from_queue(min(n, self._room()))
-            self._wake.set()
+            if self._full and not self._is_full():
+                self._wake.set()
             if alerts:
                 if self._left is not None:
                     self._left -= len(alerts)
@@ -227,14 +233,13 @@ class Engine:
 
     def lag(self) -> dict[Partition, int]:
         """Return for each partition how many messages are not finished."""
-        self._check_process()
-        with self._lock:
-            positions = {key: ledger.committable for key, ledger in self._ledgers.items()}
-        return self._transport.lag(positions)
+        return self._order(
+            lambda: self._transport.lag({key: ledger.committable for key, ledger in self._ledgers.items()})
+        )
 
     def topics(self) -> list[str]:
         """Return the names of all topics that can be read."""
-        return self._transport.topics()
+        return self._order(self._transport.topics)
 
     def snapshot(self) -> StreamStats:
         """Return the figures as they are now."""
@@ -313,7 +318,8 @@ class Engine:
         full_since: float | None = None
         while not self._closing:
             self._obey()
-            if not self._is_full():
+            self._full = self._is_full()
+            if not self._full:
                 full_since = None
                 self._pause(paused=False)
             elif full_since is None:
@@ -337,8 +343,7 @@ class Engine:
         with self._lock:
             positions = self._committable(self._ledgers)
         changed = {key: position for key, position in positions.items() if self._stored.get(key) != position}
-        if changed:
-            self._transport.store(changed)
+        if changed and self._transport.store(changed):
             self._stored.update(changed)
 
     def _hand_out_the_rest(self) -> None:
@@ -557,10 +562,13 @@ class Engine:
         return all(ledger.ended or (past and ledger.at_end) for ledger in ledgers) and (ends or bool(ledgers))
 
     def _is_full(self) -> bool:
-        return self._queue_cost >= _QUEUE_BYTES or len(self._queue) >= _QUEUE_ALERTS
+        """Tell whether the queue holds enough; once full, it stays so until it is half empty."""
+        part = 0.5 if self._full else 1.0
+        return self._queue_cost >= part * _QUEUE_BYTES or len(self._queue) >= part * _QUEUE_ALERTS
 
-    def _order(self, run: Callable[[], None]) -> None:
-        """Have the thread do something, and wait for it."""
+    def _order(self, run: Callable[[], T]) -> T:
+        """Have the thread do something, and wait for it: the transport belongs to the thread alone."""
+        self._check_process()
         self.start()
         command = _Command(run)
         with self._lock:
@@ -574,12 +582,13 @@ class Engine:
                 raise self._failure
         if command.error is not None:
             raise command.error
+        return cast("T", command.result)
 
     def _obey(self) -> None:
         while self._commands:
             command = self._commands.popleft()
             try:
-                command.run()
+                command.result = command.run()
             except NunciusError as error:
                 command.error = error
             finally:

@@ -42,7 +42,8 @@ DEFAULTS: dict[str, Any] = {
     "client.id": "nuncius",
     "log_level": 2,  # what matters of the rest comes as an error, which we raise or keep in `stats`
     "auto.offset.reset": "earliest",
-    "auto.commit.interval.ms": 1000,
+    # How often what is finished is committed: so much may come again after a crash.
+    "auto.commit.interval.ms": 200,
     "session.timeout.ms": 10000,
     "partition.assignment.strategy": "cooperative-sticky",
     # Big alerts fill the local queue, and the fetcher then sleeps this long: the default of 1 s costs most of the speed.
@@ -54,6 +55,7 @@ DEFAULTS: dict[str, Any] = {
 """What differs from librdkafka's defaults; `config=` overrides each."""
 
 _PROMISES: dict[str, Any] = {
+    "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "enable.partition.eof": True,
     "allow.auto.create.topics": False,
@@ -87,6 +89,8 @@ class KafkaTransport(Transport):
         self._reset = reset
         self._credentials = credentials
         self._config = _configuration(servers, group, config or {}, credentials)
+        self._commit_interval_s = float(self._config["auto.commit.interval.ms"]) / 1000
+        self._committed_at = 0.0
         self._placed: set[Partition] = set()  # partitions on which start= has been carried out
         self._paused = False
         self._trouble: NunciusError | None = None
@@ -157,17 +161,16 @@ class KafkaTransport(Transport):
             self._passing = None
         return messages
 
-    def store(self, positions: Mapping[Partition, int]) -> None:
-        """See `Transport.store`; librdkafka commits what is stored every `auto.commit.interval.ms`."""
-        from confluent_kafka import KafkaException
-
+    def store(self, positions: Mapping[Partition, int]) -> bool:
+        """See `Transport.store`: committed at once, but not more often than `auto.commit.interval.ms`."""
         if self.group is None:
-            return
-        try:
-            self._consumer.store_offsets(offsets=_offsets(positions))
-        except KafkaException as error:
-            # A partition that has just moved to another member: its position was committed when it left.
-            log.debug("positions not stored: %s", error)
+            return True
+        now = time.monotonic()
+        if now - self._committed_at < self._commit_interval_s:
+            return False
+        self._committed_at = now
+        self._commit(positions, wait=False)
+        return True
 
     def pause(self) -> None:
         """See `Transport.pause`."""
@@ -232,9 +235,7 @@ class KafkaTransport(Transport):
     # Connecting ----------------------------------------------------------------------------------------------------
 
     def _find_topics(self, timeout_s: float) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout_s
-        metadata = self._metadata(timeout_s, deadline=deadline)
-        known: dict[str, Any] = metadata.topics
+        known: dict[str, Any] = self._metadata(timeout_s, connecting=True).topics
         for topic in self._topics:
             if topic.startswith("^"):
                 if not any(re.match(topic, name) for name in known):
@@ -245,10 +246,10 @@ class KafkaTransport(Transport):
                 raise self._typed(known[topic].error, topic)
         return known
 
-    def _metadata(self, timeout_s: float, *, deadline: float | None = None) -> Any:
+    def _metadata(self, timeout_s: float, *, connecting: bool = False) -> Any:
         from confluent_kafka import KafkaException
 
-        deadline = time.monotonic() + timeout_s if deadline is None else deadline
+        deadline = time.monotonic() + timeout_s
         last: Any = None
         while True:
             try:
@@ -256,7 +257,7 @@ class KafkaTransport(Transport):
                 return self._consumer.list_topics(timeout=max(0.01, min(0.5, deadline - time.monotonic())))
             except KafkaException as error:
                 last = error
-            if self.group is None or not self._placed:
+            if connecting:  # later only the pump may poll
                 self._consumer.poll(0)
             if self._trouble is not None:
                 raise self._trouble
@@ -401,13 +402,13 @@ class KafkaTransport(Transport):
             raise self._typed(error.args[0]) from error
         return low, high
 
-    def _commit(self, positions: Mapping[Partition, int]) -> None:
+    def _commit(self, positions: Mapping[Partition, int], *, wait: bool = True) -> None:
         from confluent_kafka import KafkaException
 
         if self.group is None or not positions:
             return
         try:
-            self._consumer.commit(offsets=_offsets(positions), asynchronous=False)
+            self._consumer.commit(offsets=_offsets(positions), asynchronous=not wait)
         except KafkaException as error:
             log.warning(
                 "positions of %s not committed, so what they cover may come again: %s", self.group, error
@@ -417,6 +418,8 @@ class KafkaTransport(Transport):
 
     def _on_error(self, error: Any) -> None:
         """Remember an error that librdkafka tells once and then keeps silent about."""
+        if self._is_about_no_group(error):
+            return
         typed = self._typed(error)
         if isinstance(typed, UnreachableError) and not isinstance(typed, TlsError):
             self._passing = error.str()  # an outage: librdkafka reconnects
@@ -424,11 +427,19 @@ class KafkaTransport(Transport):
             self._trouble = typed
 
     def _on_message_error(self, error: Any, message: Any) -> None:
+        if self._is_about_no_group(error):
+            return
         typed = self._typed(error, message.topic())
         if isinstance(typed, UnreachableError):
             self._passing = error.str()
             return
         raise typed
+
+    def _is_about_no_group(self, error: Any) -> bool:
+        """Tell an error about a group where none is used: librdkafka asks for one all the same."""
+        from confluent_kafka import KafkaError
+
+        return self.group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
     def _typed(self, error: Any, topic: str | None = None) -> NunciusError:
         """Turn a Kafka error into ours, with the cure."""
@@ -493,7 +504,6 @@ def _configuration(
     merged["bootstrap.servers"] = servers
     # librdkafka wants a group name even where none is used.
     merged["group.id"] = group or f"nuncius-no-group-{secrets.token_hex(8)}"
-    merged["enable.auto.commit"] = group is not None
     return merged
 
 

@@ -1,6 +1,6 @@
 """What an engine asks of a transport, and what a transport tells the engine.
 
-All methods but `lag` and `topics` are called from one thread, the pump's.
+All methods are called from one thread, the pump's.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ class Transport(ABC):
             broker,
         )
 
-    def store(self, positions: Mapping[Partition, int]) -> None:
-        """Take note of positions that may be committed; they are committed soon."""
+    def store(self, positions: Mapping[Partition, int]) -> bool:
+        """Commit positions, if the last commit is long enough ago; return whether it is."""
+        return True
 
     def pause(self) -> None:
         """Fetch nothing more; `receive` is still called, to stay in the group."""

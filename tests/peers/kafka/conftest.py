@@ -33,7 +33,7 @@ offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 group.initial.rebalance.delay.ms=0
-group.coordinator.rebalance.protocols=classic,consumer
+group.min.session.timeout.ms=1000
 num.partitions=4
 message.max.bytes=33554432
 replica.fetch.max.bytes=33554432
@@ -101,7 +101,10 @@ class RealKafka:
         failed = []
         for value in values:
             producer.produce(
-                topic, value, timestamp=timestamp_ms, on_delivery=lambda error, _: error and failed.append(error)
+                topic,
+                value,
+                timestamp=timestamp_ms,
+                on_delivery=lambda error, _: error and failed.append(error),
             )
             producer.poll(0)
         producer.flush(30)
@@ -110,7 +113,9 @@ class RealKafka:
     def committed(self, group, topic, partitions=4):
         from confluent_kafka import Consumer, TopicPartition
 
-        consumer = Consumer({"bootstrap.servers": self.server, "group.id": group, "enable.auto.commit": False})
+        consumer = Consumer(
+            {"bootstrap.servers": self.server, "group.id": group, "enable.auto.commit": False}
+        )
         try:
             found = consumer.committed([TopicPartition(topic, n) for n in range(partitions)], timeout=10)
             return sum(max(0, part.offset) for part in found)
@@ -129,13 +134,23 @@ def _free_ports(count):
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory):
     if not os.environ.get("NUNCIUS_TEST_KAFKA"):
-        pytest.skip("NUNCIUS_TEST_KAFKA is not set: the job `nox -s kafka` runs these tests (Java 17, Maven Central)")
+        pytest.skip(
+            "NUNCIUS_TEST_KAFKA is not set: the job `nox -s kafka` runs these tests (Java 17, Maven Central)"
+        )
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: a real Kafka needs Java 17 and Maven")
     folder = tmp_path_factory.mktemp("kafka")
     jars = folder / "jars"
-    command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+    command = [
+        "mvn",
+        "-q",
+        "-B",
+        "-f",
+        str(HERE / "pom.xml"),
+        "dependency:copy-dependencies",
+        f"-DoutputDirectory={jars}",
+    ]
     fetched = subprocess.run(command, capture_output=True, text=True)
     if fetched.returncode:
         pytest.skip(f"Maven could not fetch Apache Kafka: {fetched.stdout[-300:]}")

@@ -188,7 +188,10 @@ def entries(packet: dict[str, Any], list_name: str) -> list[dict[str, Any]]:
 
 def number(value: Any, sentinels: frozenset[float] = frozenset()) -> float | None:
     """Return a finite number, or None for what is missing, a sentinel or no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= _LARGEST:
+    kind = value.__class__
+    if (kind is not float and (kind is bool or not isinstance(value, (int, float)))) or not abs(
+        value
+    ) <= _LARGEST:
         return None
     return None if value in sentinels else float(value)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 import time
 import weakref
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from nuncius._core.jsontext import from_text
 from nuncius._core.when import duration_s, unix_s
 from nuncius.alerts.lightcurve import LightCurve
 from nuncius.archives.documents import survey_of_catalog
@@ -34,9 +34,8 @@ _DAY_S = 86400.0
 _KEEPS = ("document", "packet", "measurements")
 
 
-@dataclass(frozen=True, slots=True)
 class ArchivedObject:
-    """All that an archive knows of one object.
+    """All that an archive knows of one object, made by `EmbeddedArchive.object`.
 
     Parameters
     ----------
@@ -46,14 +45,32 @@ class ArchivedObject:
         The catalog of its alerts.
     alerts : list of dict
         The documents of its alerts, oldest first, without images.
-    light_curve : LightCurve
-        Its alerts and histories, each point once.
     """
 
-    object_id: str
-    catalog: str
-    alerts: list[Document] = field(repr=False)
-    light_curve: LightCurve
+    def __init__(
+        self, object_id: str, catalog: str, alerts: list[Document], points: list[tuple[str, str, str | None]]
+    ) -> None:
+        self.object_id = object_id
+        self.catalog = catalog
+        self.alerts = alerts
+        self._points = points  # the histories as text: most callers want either the documents or the curve
+        self._curve: LightCurve | None = None
+
+    @property
+    def light_curve(self) -> LightCurve:
+        """Its alerts and histories, each point once."""
+        if self._curve is None:
+            survey = survey_of_catalog(self.catalog)
+            points = [survey.read(alert).point for alert in self.alerts]
+            for list_name, text, extras in self._points:
+                point = survey.history_point(list_name, from_text(text, extras))
+                if point is not None:
+                    points.append(point)
+            self._curve = LightCurve(points)
+        return self._curve
+
+    def __repr__(self) -> str:
+        return f"<ArchivedObject {self.object_id} in {self.catalog}: {len(self.alerts)} alerts, {self.light_curve!r}>"
 
 
 class EmbeddedArchive:
@@ -64,6 +81,7 @@ class EmbeddedArchive:
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
         self._database = Database(Path(path).expanduser(), read_only=read_only)
+        self._catalogs: frozenset[str] = frozenset()
         self._finalizer = weakref.finalize(self, self._database.close)
 
     # Keeping -------------------------------------------------------------------------------------------------------
@@ -321,24 +339,25 @@ class EmbeddedArchive:
         """
         for catalog in self._database.catalogs():
             with self._database.errors():
-                rows = self._database.connection.execute(
-                    f"SELECT _id, document, extras, annotations FROM {quoted(catalog)} WHERE object_id = ? ORDER BY mjd",
+                ask = self._database.connection.execute
+                rows = ask(
+                    f"SELECT document, extras, annotations FROM {quoted(catalog)} WHERE object_id = ? ORDER BY mjd",
                     (object_id,),
                 ).fetchall()
-            if rows:
-                alerts = [query.read_document(*row) for row in rows]
-                survey = survey_of_catalog(catalog)
-                points = [survey.read(alert).point for alert in alerts]
-                for auxiliary in query.auxiliary(self._database, f"{catalog}_aux", {"_id": object_id}):
-                    points += survey.history(auxiliary)
-                return ArchivedObject(object_id, catalog, alerts, LightCurve(points))
+                if not rows:
+                    continue
+                points = ask(
+                    f"SELECT list, document, extras FROM {quoted(f'{catalog}:points')} WHERE object_id = ?",
+                    (object_id,),
+                ).fetchall()
+            return ArchivedObject(object_id, catalog, [query.read_document(*row) for row in rows], points)
         raise NotFoundError(f"no alert of an object {object_id!r} is in {self.path}", position=object_id)
 
     def revisions(self, catalog: str, document_id: str) -> Result:
         """Return the earlier versions of an alert that came again with other content, oldest first."""
         name = self._known(catalog)
         statement = (
-            f"SELECT a._id, r.document, r.extras, a.annotations FROM {quoted(f'{name}:revisions')} r "
+            f"SELECT r.document, r.extras, a.annotations FROM {quoted(f'{name}:revisions')} r "
             f"JOIN {quoted(name)} a ON a.id = r.alert WHERE a._id = ? ORDER BY r.received"
         )
 
@@ -416,13 +435,19 @@ class EmbeddedArchive:
         return f"<EmbeddedArchive {self.path}>"
 
     def _known(self, catalog: str) -> str:
-        known = self.catalogs()
+        known = self._catalogs
+        if catalog not in known:  # another program may have made it
+            known = self._catalogs = frozenset(self.catalogs())
         if catalog in known:
             return catalog
         import difflib
 
-        close = difflib.get_close_matches(catalog, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known) or 'none yet'}"
+        close = difflib.get_close_matches(catalog, sorted(known), n=3)
+        hint = (
+            f"did you mean {' or '.join(close)}?"
+            if close
+            else f"it has {', '.join(sorted(known)) or 'none yet'}"
+        )
         raise NotFoundError(f"{self.path} has no catalog {catalog!r}; {hint}", position=catalog)
 
 

@@ -140,11 +140,11 @@ class _Row:
     )  # fmt: skip
 
     def __init__(self, alert: Alert, coordinates: Any, keep: Keep, *, cutouts: bool) -> None:
-        document = document_of(alert, keep)
-        if coordinates is not None:
-            document = {**document, "coordinates": coordinates}
-        self.text, self.extras = to_text(document)
         self.id = document_id(alert)
+        document = {"_id": self.id, **document_of(alert, keep)}
+        if coordinates is not None:
+            document["coordinates"] = coordinates
+        self.text, self.extras = to_text(document)
         self.alert_id = alert.alert_id
         self.object_id = alert.object_id
         self.mjd, self.ra, self.dec = alert.mjd, alert.ra, alert.dec

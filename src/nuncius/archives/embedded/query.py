@@ -6,6 +6,7 @@ SQL may select too much and never too little: each document is compared with the
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ from nuncius.sky import cone_ranges, separation_arcsec
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from nuncius.archives.embedded.database import Database
     from nuncius.archives.filters import Document, Projection
 
-_COLUMNS = "id, _id, document, extras, annotations, images"
+_COLUMNS = "id, images, document, extras, annotations"
 _AT_ONCE = 400  # bound parameters in one statement; SQLite allows 999 in its oldest builds
 _JD_SLACK = 1e-6  # a tenth of a second: what the detour of a Julian date over floats may cost
 
@@ -44,7 +45,6 @@ class Selection:
     def __init__(self, catalog: str, condition: Mapping[str, Any]) -> None:
         self.clauses: list[str] = []
         self.values: list[Any] = []
-        self.rest = dict(condition)
         self._columns = _lifted_columns(catalog)
         for path, wanted in condition.items():
             if path in self._columns:
@@ -83,8 +83,6 @@ class Selection:
             return
         self.clauses.append(f"{column} IN ({', '.join('?' * len(operands))})")
         self.values += operands
-        if len(operands) == 1 and column == "_id":
-            self.rest.pop(path, None)
 
     def _bound(self, operator: str, operand: Any) -> None:
         if isinstance(operand, bool) or not isinstance(operand, (int, float)):
@@ -94,6 +92,7 @@ class Selection:
         self.values.append(operand - JD_OF_MJD_0 + sign * _JD_SLACK)
 
 
+@cache
 def _lifted_columns(catalog: str) -> dict[str, tuple[str, Any]]:
     """Return which paths of a document stand in columns of their own, and the types for which both agree."""
     prefix = survey_of_catalog(catalog).catalog_prefix
@@ -118,79 +117,49 @@ def find(
     limit: int | None,
 ) -> Iterator[Document]:
     """Give the documents of a catalog of alerts that meet a filter."""
-    selection = Selection(catalog, condition)
-    wanted = _wanted_images(catalog, projection)
-    statement = f"SELECT {_COLUMNS} FROM {quoted(catalog)}{selection.where} ORDER BY id"
-    found = _documents(
-        database, catalog, statement, selection.values, selection.rest, () if order else wanted
-    )
+    found = _matching(database, catalog, condition)
     if order:
         # Sorted without the images, which would not fit into memory; they are fetched for what is left.
-        documents = sort_documents(list(found), order)
-        found = _with_images(database, catalog, islice(documents, skip, _end(skip, limit)), wanted)
-    else:
-        found = islice(found, skip, _end(skip, limit))
-    for document in found:
-        document.pop(_ROW, None)
+        numbered = {id(document): (document, number, count) for document, number, count in found}
+        ordered = sort_documents([document for document, _, _ in numbered.values()], order)
+        found = (numbered[id(document)] for document in ordered)
+    images = _wanted_images(catalog, projection)
+    for document, number, image_count in islice(found, skip, None if limit is None else skip + limit):
+        if image_count and images:
+            with database.errors():
+                document.update(_images(database.connection, catalog, number, images))
         yield projection.apply(document)
 
 
 def count(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
     """Count the documents of a catalog of alerts that meet a filter."""
+    if not condition:
+        with database.errors():
+            return int(database.connection.execute(f"SELECT count(*) FROM {quoted(catalog)}").fetchone()[0])
+    return sum(1 for _ in _matching(database, catalog, condition))
+
+
+def _matching(
+    database: Database, catalog: str, condition: Mapping[str, Any]
+) -> Iterator[tuple[Document, int, int]]:
+    """Give documents without images, the numbers of their rows, and how many images each has."""
     selection = Selection(catalog, condition)
-    table = quoted(catalog)
+    statement = f"SELECT {_COLUMNS} FROM {quoted(catalog)}{selection.where} ORDER BY id"
     with database.errors():
-        if not selection.rest:
-            return int(
-                database.connection.execute(
-                    f"SELECT count(*) FROM {table}{selection.where}", selection.values
-                ).fetchone()[0]
-            )
-    statement = f"SELECT {_COLUMNS} FROM {table}{selection.where}"
-    return sum(1 for _ in _documents(database, catalog, statement, selection.values, selection.rest, ()))
+        for number, image_count, *row in database.connection.execute(statement, selection.values):
+            document = read_document(*row)
+            if not condition or matches(document, condition):
+                yield document, number, image_count
 
 
-_ROW = "\0row"  # the number of a document's row, on its way through this module
-
-
-def _documents(
-    database: Database,
-    catalog: str,
-    statement: str,
-    values: Sequence[Any],
-    rest: Mapping[str, Any],
-    images: Sequence[str],
-) -> Iterator[Document]:
-    with database.errors():
-        for number, document_id, text, extras, annotations, image_count in database.connection.execute(
-            statement, values
-        ):
-            document = read_document(document_id, text, extras, annotations)
-            if rest and not matches(document, rest):
-                continue
-            if image_count and images:
-                document.update(_images(database.connection, catalog, number, images))
-            document[_ROW] = number
-            yield document
-
-
-def read_document(document_id: str, text: str, extras: str | None, annotations: str | None) -> Document:
+def read_document(text: str, extras: str | None, annotations: str | None) -> Document:
     """Make the document of a row."""
-    document = {"_id": document_id, **from_text(text, extras)}
+    document = from_text(text, extras)
     if annotations:
         document["annotations"] = {
             name: from_text(part, None) for name, part in from_text(annotations, None).items()
         }
     return document
-
-
-def _with_images(
-    database: Database, catalog: str, documents: Iterable[Document], images: Sequence[str]
-) -> Iterator[Document]:
-    for document in documents:
-        if images:
-            document.update(_images(database.connection, catalog, document[_ROW], images))
-        yield document
 
 
 def _wanted_images(catalog: str, projection: Projection) -> tuple[str, ...]:
@@ -205,10 +174,6 @@ def _images(connection: sqlite3.Connection, catalog: str, number: int, fields: S
         if field in fields:
             found[field] = data if file_name is None else {"fileName": file_name, "stampData": data}
     return {field: found[field] for field in fields if field in found}
-
-
-def _end(skip: int, limit: int | None) -> int | None:
-    return None if limit is None else skip + limit
 
 
 # Cones ---------------------------------------------------------------------------------------------------------------
@@ -278,8 +243,8 @@ def _documents_of_hits(
     for cone, number, distance in hits:
         if limit is not None and taken[cone] >= limit:
             continue
-        *parts, image_count = rows[number]
-        document = read_document(*parts)
+        image_count, *row = rows[number]
+        document = read_document(*row)
         if condition and not matches(document, condition):
             continue
         taken[cone] += 1

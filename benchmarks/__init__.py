@@ -1,0 +1,1 @@
+"""How fast nuncius is, beside what it is compared with; run as ``python -m benchmarks``."""

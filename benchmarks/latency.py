@@ -1,0 +1,135 @@
+"""From the producer's call to the user's code, at the rate of a busy night.
+
+The producer is a process of its own, so that it does not hold up the consumer; it writes its monotonic clock, which
+processes of one machine share, into a header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.kafka import PARTITIONS, TOPIC, broker, plain_consumer
+from benchmarks.measure import Goal, Table, check, interleaved
+from benchmarks.packets import synthetic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.measure import Scale
+
+_PER_S = 100
+_HEADER = "sent-ns"
+_SIDES = ("poll()", "Stream", "AsyncStream")
+_QUANTILES = (0.5, 0.99)
+
+
+def tables(scale: Scale) -> Iterator[Table]:
+    """Measure."""
+    count = _PER_S * scale.of(10, 3)
+    found: dict[str, list[list[float]]] = {name: [] for name in _SIDES}
+
+    def side(name: str, read: Callable[[str, int], list[float]]) -> Callable[[], float]:
+        def measure() -> float:
+            delays_ms = read(server, count)
+            check(len(delays_ms) == count, f"{name} got {len(delays_ms)} of {count} messages")
+            found[name].append(sorted(delays_ms))
+            return 0.0
+
+        return measure
+
+    readers = (_poll, _iterate, lambda server, count: asyncio.run(_iterate_async(server, count)))
+    with broker() as server:
+        interleaved({name: side(name, read) for name, read in zip(_SIDES, readers, strict=True)}, scale.runs)
+    for quantile in _QUANTILES:
+        table = Table(
+            f"latency: {quantile:.0%} of {count} alerts of 75 kB, {_PER_S}/s, are in the handler within", "ms"
+        )
+        measured = {name: [run[int(quantile * count) - 1] for run in runs] for name, runs in found.items()}
+        table.add("poll()", measured)
+        for name in _SIDES[1:]:
+            table.add(name, measured, to="poll()")
+        yield table
+    goal = Table("latency: the goal, on the same 99 %", "ms")
+    for name in _SIDES[1:]:
+        goal.add(name, measured, goal=Goal("≤", 20, "ms"))
+    goal.notes.append(
+        "the mock cluster answers a fetch that finds nothing only after fetch.wait.max.ms, ours being 10 ms for all "
+        "sides; a real broker answers as soon as there is something"
+    )
+    yield goal
+
+
+@contextlib.contextmanager
+def _producer(server: str, count: int) -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.latency", server, str(count)])
+    try:
+        yield
+        check(process.wait(30) == 0, "the producer failed")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _produce(server: str, count: int) -> None:
+    from confluent_kafka import Producer
+
+    messages = synthetic(20)
+    producer = Producer({"bootstrap.servers": server, "log_level": 2, "linger.ms": 0})
+    producer.list_topics(TOPIC, timeout=10)
+    begin = time.monotonic() + 0.2
+    for number in range(count):
+        time.sleep(max(0.0, begin + number / _PER_S - time.monotonic()))
+        stamp = str(time.monotonic_ns()).encode()
+        producer.produce(
+            TOPIC,
+            messages[number % len(messages)],
+            partition=number % PARTITIONS,
+            headers={_HEADER: stamp},
+        )
+        producer.poll(0)
+    producer.flush(30)
+
+
+def _delay_ms(headers: Any) -> float:
+    return (time.monotonic_ns() - int(dict(headers)[_HEADER])) / 1e6
+
+
+def _poll(server: str, count: int) -> list[float]:
+    from nuncius.streams.kafka import DEFAULTS
+
+    consumer = plain_consumer(server, DEFAULTS, from_end=True)
+    delays_ms: list[float] = []
+    with _producer(server, count):
+        while len(delays_ms) < count:
+            message = consumer.poll(30)
+            check(message is not None, "poll() got nothing for 30 s")
+            delays_ms.append(_delay_ms(message.headers()))
+    consumer.close()
+    return delays_ms
+
+
+def _iterate(server: str, count: int) -> list[float]:
+    from nuncius import open_stream
+
+    with (
+        open_stream(f"kafka://{server}/{TOPIC}", group=False, start="latest", stop=count) as stream,
+        _producer(server, count),
+    ):
+        return [_delay_ms(alert.origin.headers) for alert in stream]
+
+
+async def _iterate_async(server: str, count: int) -> list[float]:
+    from nuncius.aio import open_stream
+
+    async with open_stream(f"kafka://{server}/{TOPIC}", group=False, start="latest", stop=count) as stream:
+        with _producer(server, count):
+            return [_delay_ms(alert.origin.headers) async for alert in stream]
+
+
+if __name__ == "__main__":
+    _produce(sys.argv[1], int(sys.argv[2]))
