@@ -77,6 +77,7 @@ def _library() -> ctypes.CDLL:
     pointer, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
     for name, result, arguments in (
         ("rd_kafka_conf_new", pointer, []),
+        ("rd_kafka_conf_set", number, [pointer, text, text, pointer, ctypes.c_size_t]),
         ("rd_kafka_new", pointer, [number, pointer, text, ctypes.c_size_t]),
         ("rd_kafka_mock_cluster_new", pointer, [pointer, number]),
         ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
@@ -101,7 +102,11 @@ def main() -> None:
     parser.add_argument("topics", nargs="*", help="NAME=PARTITIONS")
     options = parser.parse_args()
     library = _library()
-    client = library.rd_kafka_new(0, library.rd_kafka_conf_new(), None, 0)
+    settings = library.rd_kafka_conf_new()
+    library.rd_kafka_conf_set(
+        settings, b"log_level", b"2", None, 0
+    )  # it has no servers of its own, and would warn
+    client = library.rd_kafka_new(0, settings, None, 0)
     cluster = library.rd_kafka_mock_cluster_new(client, 1)
     library.rd_kafka_mock_set_group_consumer_session_timeout_ms(cluster, options.session_timeout_ms)
     library.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(cluster, options.session_timeout_ms // 5)

@@ -207,6 +207,6 @@ def _position(ra: str, dec: str) -> Any:
     from astropy.coordinates import SkyCoord
 
     try:
-        return SkyCoord(ra, dec, unit=("hourangle", "deg") if ":" in ra or " " in ra else None)
+        return SkyCoord(ra, dec, unit=("hourangle", "deg"))
     except (ValueError, TypeError) as error:
         raise click.BadParameter(f"{ra!r} {dec!r} is no position: {error}", param_hint="RA DEC") from error

@@ -1,0 +1,5 @@
+"""``python -m nuncius.cli``."""
+
+from nuncius.cli import main
+
+main()

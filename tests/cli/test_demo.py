@@ -1,0 +1,66 @@
+import json
+import sqlite3
+
+import pytest
+
+from nuncius import open_archive, read_packets
+
+
+def figures(done):
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_synthetic_alerts_end_in_archive_and_page(cli, tmp_path):
+    found = figures(cli("demo", "--alerts", 80, "--out", "here", "--json"))
+    assert found["published"] == found["received"] == found["archived"] == 80
+    assert found["quarantined"] == found["duplicates"] == 0
+    assert found["alerts_per_s"] == pytest.approx(80 / found["seconds"], rel=0.05)
+    with open_archive(tmp_path / "here" / "night.db", read_only=True) as archive:
+        assert archive.count("ZTF_alerts") == 80
+    page = (tmp_path / "here" / "night.html").read_text(encoding="utf-8")
+    assert page.count("<img") + page.count("<svg") >= 4
+    assert 'src="http' not in page
+
+
+def test_packets_of_a_folder_and_what_is_unreadable_among_them(cli, tmp_path):
+    folder = tmp_path / "packets"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.json").write_text(
+            json.dumps({"alert_id": number, "objectId": "A", "ra": 1, "dec": 2})
+        )
+    (folder / "bad.avro").write_bytes(b"Obj\x01 and no more")
+    found = figures(cli("demo", "--packets", folder, "--json"))
+    assert (found["published"], found["received"], found["archived"], found["quarantined"]) == (4, 4, 3, 1)
+    assert len(list((tmp_path / "nuncius-demo" / "quarantine").rglob("*.packet"))) == 1
+
+
+def test_every_real_packet_is_archived(cli, packets_dir, tmp_path):
+    found = figures(cli("demo", "--packets", packets_dir, "--json"))
+    count = len(list(read_packets(packets_dir)))
+    assert found["published"] == found["received"] == found["archived"] == count
+    assert found["quarantined"] == found["duplicates"] == 0
+
+
+def test_a_second_demo_replaces_the_first_and_nothing_else(cli, tmp_path):
+    assert figures(cli("demo", "--alerts", 20, "--json"))["archived"] == 20
+    assert figures(cli("demo", "--alerts", 20, "--json"))["archived"] == 20
+    sqlite3.connect(tmp_path / "night.db").close()
+    (tmp_path / "night.db").write_bytes(b"mine")
+    refused = cli("demo", "--alerts", 20, "--out", ".", code=1)
+    assert "give another folder" in refused.stderr
+    assert (tmp_path / "night.db").read_bytes() == b"mine"
+
+
+def test_the_next_commands_that_it_names_work(cli, tmp_path):
+    said = cli("demo", "--alerts", 60).stdout
+    commands = [line.split() for line in said.splitlines() if line.strip().startswith("nuncius archive")]
+    assert len(commands) == 3
+    for command in commands:
+        assert cli(*[part.strip("'") for part in command[1:]]).stdout
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_empty_folder_is_said(cli, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no packet" in cli("demo", "--packets", "empty", code=1).stderr
