@@ -89,7 +89,16 @@ def package(session):
 def kafka(session):
     """Against a real Apache Kafka (needs Java 17 and Maven)."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", "tests/peers/kafka", *session.posargs)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-n",
+        "0",
+        "tests/peers/kafka",
+        *session.posargs,
+        env={"NUNCIUS_TEST_KAFKA": "1"},
+    )
 
 
 @nox.session

@@ -15,6 +15,7 @@ import ctypes
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 _FETCH = 1
 
@@ -57,7 +58,7 @@ class MockCluster:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def __enter__(self) -> MockCluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -297,7 +297,7 @@ def _card(archive: EmbeddedArchive, item: ArchivedObject) -> Any:
         ("faintest", f"{max(mags):.2f} mag" if mags else "unknown"),
         ("score", "unknown" if point.score is None else f"{point.score:.2f}"),
     ]
-    return NightObject(item.object_id, f"{survey.name}, {len(item.alerts)} alerts this night", item.light_curve,
+    return NightObject(item.object_id, f"{survey.name}, {len(item.alerts)} alerts", item.light_curve,
                        survey.cutouts(whole), facts)  # fmt: skip
 
 

@@ -77,13 +77,13 @@ KILLED = """
 import os, random, signal, sys
 from nuncius import open_archive, open_stream
 url, group, path, seed = sys.argv[1:]
-left = random.Random(int(seed)).randrange(100, 400) if int(seed) else None
+left = random.Random(int(seed)).randrange(100, 400) if int(seed) else 10**9
 config = {"session.timeout.ms": 1500, "heartbeat.interval.ms": 300}
 with open_archive(path) as archive, open_stream(url, group=group, config=config, stop="end") as stream:
     for batch in stream.batches(20, 0.05):
         archive.ingest(batch, progress=False)
-        left = left and left - len(batch)
-        if left is not None and left < 0:
+        left -= len(batch)
+        if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 """
 
