@@ -89,7 +89,9 @@ def to_arcsec(radius: Any) -> float:
 
     if isinstance(radius, str):
         # astropy reads a bare "2" as an error and "2s" as hours; a unit name is what we mean.
-        match = re.fullmatch(r"\s*([\d.eE+-]+)\s*(arcsec|arcmin|deg|\"|'|°|mas|rad)\s*", radius)
+        match = re.fullmatch(
+            r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(arcsec|arcmin|deg|\"|'|°|mas|rad)\s*", radius
+        )
         if match is None:
             raise ConfigurationError(f"radius={radius!r} is not understood; write for example '2 arcsec'")
         names = {'"': "arcsec", "'": "arcmin", "°": "deg"}
@@ -270,7 +272,11 @@ def _centres(cells: Integers, order: int) -> tuple[Floats, Floats]:
     )
     column = _FACE_COLUMN[face] * ring + x - y
     column = np.where(column < 0, column + 8 * ring, column)
-    return 45.0 * column / ring, np.degrees(np.arcsin(z))
+    dec = np.degrees(np.arcsin(z))
+    # In the caps from the distance to the pole, sin(distance / 2) = cap / sqrt(6): near the pole z has no digits left.
+    polar = 90 - np.degrees(2 * np.arcsin(cap / math.sqrt(6)))
+    dec = np.where(row < nside, polar, np.where(row > 3 * nside, -polar, dec))
+    return 45.0 * column / ring, dec
 
 
 _MASKS = (
@@ -299,24 +305,33 @@ def _column(table: Any, name: str) -> Any:
     if name not in names:
         raise ConfigurationError(f"the table of positions has no column {name!r}; it has {', '.join(names)}")
     column = table[names[name]]
-    unit = getattr(column, "unit", None)
-    return (
-        column.to("deg").value
-        if unit is not None and hasattr(column, "to")
-        else np.asarray(column, dtype=float)
-    )
+    mask = getattr(column, "mask", None)
+    column = getattr(column, "unmasked", column)
+    try:
+        if getattr(column, "unit", None) is not None and hasattr(column, "to"):
+            column = column.to("deg").value
+        values = np.asarray(column, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the column {name!r} of the table holds no angles: {error}") from error
+    # A masked position is none; pandas has a method of that name.
+    return values if mask is None or callable(mask) else np.where(mask, np.nan, values)
 
 
 def _pairs(positions: Any) -> tuple[Any, Any, bool]:
     try:
-        array = np.asarray(positions, dtype=np.float64)
+        # numpy would drop the unit of a Quantity without a word.
+        array = np.asarray(
+            positions.to_value("deg") if hasattr(positions, "to_value") else positions, dtype=np.float64
+        )
     except (TypeError, ValueError):
-        array = np.empty(0)
+        array = np.empty(())
+    if array.shape == (0,):
+        return array, array, False
     if array.shape == (2,):
         return array[:1], array[1:], True
     if array.ndim == 2 and array.shape[1] == 2:
         return array[:, 0], array[:, 1], False
     raise ConfigurationError(
         f"positions are a SkyCoord, a table with columns ra and dec, (ra, dec) or a list of such pairs in degrees, not "
-        f"{type(positions).__name__}{f' of shape {array.shape}' if array.size else ''}"
+        f"{type(positions).__name__}{f' of shape {array.shape}' if array.shape else ''}"
     )

@@ -23,7 +23,11 @@ def to_text(document: Document) -> tuple[str, str | None]:
     """
     extras: list[tuple[list[str | int], str]] = []
     clean = _cleaned(document, [], extras)
-    text = _encode(clean).decode()
+    try:
+        text = _encode(clean).decode()
+    except UnicodeEncodeError:
+        # Halves of surrogate pairs, which JSON packets can spell and no text can hold.
+        text = _encode(_printable(clean)).decode()
     return text, json.dumps(extras) if extras else None
 
 
@@ -52,7 +56,7 @@ def _cleaned(value: Any, path: list[str | int], extras: list[tuple[list[str | in
         return [_cleaned(item, [*path, index], extras) for index, item in enumerate(value)]
     if isinstance(value, float):
         if value - value == 0:
-            return value
+            return float(value)
         extras.append((path, repr(value)))
         return None
     if isinstance(value, bytes):
@@ -61,10 +65,25 @@ def _cleaned(value: Any, path: list[str | int], extras: list[tuple[list[str | in
     if isinstance(value, datetime):
         extras.append((path, "datetime"))
         return value.isoformat()
-    if value is None or isinstance(value, (str, int)):
+    if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, int):
+        return int(value)  # pymongo reads 64-bit integers as a class of its own
     extras.append((path, "text"))  # a decimal, a UUID: Avro's rarer logical types
     return str(value)
+
+
+def printable(text: str) -> str:
+    """Replace what is no Unicode by its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {printable(name): _printable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})

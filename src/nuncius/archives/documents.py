@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from nuncius.alerts.surveys import GENERIC, KNOWN
+from nuncius.alerts.surveys import GENERIC, KNOWN, third_parties
 from nuncius.alerts.surveys.base import entries, number
 from nuncius.alerts.times import mjd_from_jd, possible_mjd, utc_from_tai
 
@@ -49,14 +49,21 @@ def catalog_of(alert: Alert) -> str:
     if survey is not GENERIC:
         return f"{survey.catalog_prefix}_alerts"
     name = "".join(letter if letter.isalnum() else "_" for letter in alert.survey.removesuffix(".alert"))
-    return f"{name}_alerts"
+    # Names of tables don't differ in case.
+    name = name.lower()
+    return (
+        f"other_{name}_alerts"
+        if name.upper() in {survey.catalog_prefix for survey in KNOWN}
+        else f"{name}_alerts"
+    )
 
 
 @cache
 def survey_of_catalog(catalog: str) -> Survey:
     """Return the survey whose alerts a catalog holds."""
     stem = catalog.removesuffix("_aux").removesuffix("_alerts")
-    return next((survey for survey in KNOWN if survey.catalog_prefix == stem), GENERIC)
+    found = next((survey for survey in KNOWN if survey.catalog_prefix == stem), None)
+    return found or next((survey for survey in third_parties() if survey.catalog_prefix == stem), GENERIC)
 
 
 def document_of(alert: Alert, keep: Keep) -> Document:
@@ -105,7 +112,7 @@ def coordinates_of(positions: Sequence[tuple[float | None, float | None]]) -> li
     for index, *numbers in zip(known, *(column.tolist() for column in columns), strict=True):
         alpha, delta, l, b, lon, lat = numbers  # noqa: E741 - galactic longitude has no other name
         result[index] = {
-            "radec_str": [sexagesimal(alpha / 15, 4), sexagesimal(delta, 3)],
+            "radec_str": [sexagesimal(round(alpha * 240, 4) % 86400 / 3600, 4), sexagesimal(delta, 3)],
             "radec_geojson": {"type": "Point", "coordinates": [alpha - 180.0, delta]},
             "l": l,
             "b": b,

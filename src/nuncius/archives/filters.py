@@ -11,8 +11,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cmp_to_key
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,6 +55,8 @@ def check_filter(condition: Any, place: str = "filter") -> dict[str, Any]:
         if key in _LOGICAL:
             if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not value:
                 raise FilterError(f"{where}: {key} takes a list of at least one filter", position=where)
+            if any(part is None for part in value):
+                raise FilterError(f"{where}: {key} takes a list of filters, not None", position=where)
             checked[key] = [check_filter(part, f"{where}[{index}]") for index, part in enumerate(value)]
         elif key.startswith("$"):
             raise _unknown(key, where, [*_LOGICAL], "stands where a field name belongs")
@@ -89,18 +91,23 @@ def plain(value: Any, place: str = "value") -> Any:
     FilterError
         If a value can't stand in a filter.
     """
-    if value is None or isinstance(value, (bool, int, float, str, bytes, datetime, re.Pattern)):
+    if isinstance(value, datetime):
+        return _in_utc(value)
+    if isinstance(value, re.Pattern) and isinstance(value.pattern, bytes):
+        raise FilterError(f"{place}: an expression of bytes matches no text", position=place)
+    if value is None or isinstance(value, (bool, int, float, str, bytes, re.Pattern)):
         return value
     if isinstance(value, Mapping):
         return {str(key): plain(item, f"{place}[{key!r}]") for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
     if hasattr(value, "to_datetime") and hasattr(value, "scale"):
-        from datetime import UTC
-
-        return value.utc.to_datetime(timezone=UTC)
+        return plain(value.utc.to_datetime(timezone=UTC), place)
     if type(value).__module__ == "numpy":
-        return plain(value.tolist(), place)
+        # Dates finer than a microsecond would become whole numbers.
+        listed = (value.astype("datetime64[us]") if value.dtype.kind == "M" else value).tolist()
+        if type(listed).__module__ != "numpy":
+            return plain(listed, place)
     if type(value).__name__ == "ObjectId":
         return str(value)
     raise FilterError(
@@ -112,8 +119,38 @@ def plain(value: Any, place: str = "value") -> Any:
 def _check_list(value: Any, place: str) -> list[Any]:
     value = plain(value, place)
     if not isinstance(value, list):
-        raise FilterError(f"{place}: {place[-5:-2]} takes a list, not {_kind(value)}", position=place)
+        name = place.rpartition("['")[2].removesuffix("']")
+        raise FilterError(f"{place}: {name} takes a list, not {_kind(value)}", position=place)
     return value
+
+
+def _check_values(value: Any, place: str) -> list[Any]:
+    values = _check_list(value, place)
+    for index, item in enumerate(values):
+        if _has_operators(item):
+            where = f"{place}[{index}]"
+            raise FilterError(f"{where}: operators can't stand in this list", position=where)
+    return values
+
+
+def _check_all(value: Any, place: str) -> list[Any]:
+    values = _check_list(value, place)
+    for index, item in enumerate(values):
+        if _has_operators(item):
+            where = f"{place}[{index}]"
+            if list(item) != ["$elemMatch"]:
+                raise FilterError(f"{where}: the only operator in this list is $elemMatch", position=where)
+            values[index] = _check_condition(item, where)
+    return values
+
+
+def _has_operators(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(str(key).startswith("$") for key in value)
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Give a time without a zone UTC, as pymongo does."""
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
 def _check_count(value: Any, place: str) -> int:
@@ -128,24 +165,28 @@ def _check_mod(value: Any, place: str) -> list[Any]:
     if not (
         isinstance(value, list)
         and len(value) == 2
-        and all(isinstance(v, (int, float)) for v in value)
-        and value[0]
+        and all(_type(v) == "number" and math.isfinite(v) for v in value)
+        and math.trunc(value[0])
     ):
         raise FilterError(f"{place} takes [divisor, remainder] with a divisor other than 0", position=place)
-    return value
+    return [math.trunc(v) for v in value]
 
 
 def _check_text(value: Any, place: str) -> Any:
-    if not isinstance(value, (str, re.Pattern)):
+    if not isinstance(value, str):
         raise FilterError(f"{place} takes a text, not {_kind(value)}", position=place)
     return value
 
 
+def _check_expression(value: Any, place: str) -> Any:
+    return plain(value, place) if isinstance(value, re.Pattern) else _check_text(value, place)
+
+
 def _check_types(value: Any, place: str) -> list[str]:
-    names = value if isinstance(value, list) else [value]
+    names = list(value) if isinstance(value, (list, tuple)) else [value]
     known = {*_TYPE_ORDER, *_TYPE_ALIASES}
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise _unknown(str(name), place, sorted(known), "is no type")
     return names
 
@@ -153,7 +194,7 @@ def _check_types(value: Any, place: str) -> list[str]:
 def _check_element(value: Any, place: str) -> Any:
     if not isinstance(value, Mapping) or not value:
         raise FilterError(f"{place} takes a filter, not {_kind(value)}", position=place)
-    if all(key.startswith("$") and key not in _LOGICAL for key in value):
+    if all(str(key).startswith("$") and key not in _LOGICAL for key in value):
         return _check_condition(value, place)
     return check_filter(value, place)
 
@@ -215,7 +256,7 @@ def _found(value: Any, path: Sequence[str]) -> list[Any]:
         for item in value:
             if isinstance(item, Mapping):
                 found += _found(item, path)
-        return found or [_MISSING]
+        return found  # nothing at all where no element is a document: that is not null
     return [_MISSING]
 
 
@@ -235,8 +276,12 @@ def _each(found: Iterable[Any]) -> Iterator[Any]:
     """Give the values, and the elements of those that are arrays."""
     for value in found:
         yield value
-        if isinstance(value, list):
+        if isinstance(value, list) and not isinstance(found, _Alone):
             yield from value
+
+
+class _Alone(list[Any]):
+    """One element of an array, which is not looked into when it is an array itself."""
 
 
 def _equals_any(found: list[Any], wanted: Any) -> bool:
@@ -257,6 +302,8 @@ def equal(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(equal, a, b))
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
         return True
+    if isinstance(a, datetime):
+        return _in_utc(a) == _in_utc(b)
     return bool(a == b)
 
 
@@ -294,6 +341,8 @@ def compare(a: Any, b: Any) -> int:
         return 0 if isinstance(b, float) and math.isnan(b) else -1
     if isinstance(b, float) and math.isnan(b):
         return 1
+    if isinstance(a, datetime):
+        a, b = _in_utc(a), _in_utc(b)
     return int(a > b) - int(a < b)
 
 
@@ -319,8 +368,6 @@ def _regex(found: list[Any], pattern: Any, options: str) -> bool:
 
 
 def _compile(pattern: Any, options: str, place: str) -> re.Pattern[str]:
-    if isinstance(pattern, re.Pattern):
-        return pattern
     flags = 0
     for letter in options:
         if letter not in "imsx":
@@ -328,6 +375,8 @@ def _compile(pattern: Any, options: str, place: str) -> re.Pattern[str]:
                 f"{place}: the $options of $regex are i, m, s and x, not {letter!r}", position=place
             )
         flags |= getattr(re, letter.upper())
+    if isinstance(pattern, re.Pattern):
+        return re.compile(pattern.pattern, pattern.flags | flags) if flags else pattern
     try:
         return re.compile(pattern, flags)
     except re.error as error:
@@ -353,7 +402,7 @@ def _has_all(found: list[Any], wanted: list[Any]) -> bool:
 def _element(found: list[Any], condition: Any) -> bool:
     bare = all(key.startswith("$") and key not in _LOGICAL for key in condition)
     return any(
-        _meets([item], condition) if bare else isinstance(item, Mapping) and matches(item, condition)
+        _meets(_Alone([item]), condition) if bare else isinstance(item, Mapping) and matches(item, condition)
         for value in found
         if isinstance(value, list)
         for item in value
@@ -361,13 +410,19 @@ def _element(found: list[Any], condition: Any) -> bool:
 
 
 def _modulo(found: list[Any], operand: list[Any]) -> bool:
-    divisor, remainder = (math.trunc(number) for number in operand)
+    divisor, remainder = operand
     return any(
         _type(value) == "number"
         and math.isfinite(value)
-        and math.fmod(math.trunc(value), divisor) == remainder
+        and _remainder(math.trunc(value), divisor) == remainder
         for value in _each(found)
     )
+
+
+def _remainder(value: int, divisor: int) -> int:
+    """Return the remainder with the sign of the value; math.fmod would round an id with 19 digits."""
+    rest = abs(value) % abs(divisor)
+    return -rest if value < 0 else rest
 
 
 _OPERATORS: dict[str, Callable[[list[Any], Any], bool]] = {
@@ -390,12 +445,12 @@ _OPERATORS: dict[str, Callable[[list[Any], Any], bool]] = {
     "$not": lambda found, operand: not _meets(found, operand),
 }
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
-    "$in": _check_list,
-    "$nin": _check_list,
-    "$all": _check_list,
+    "$in": _check_values,
+    "$nin": _check_values,
+    "$all": _check_all,
     "$size": _check_count,
     "$mod": _check_mod,
-    "$regex": _check_text,
+    "$regex": _check_expression,
     "$options": _check_text,
     "$type": _check_types,
     "$elemMatch": _check_element,
@@ -407,7 +462,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 
 
 def check_sort(sort: SortLike) -> list[tuple[str, int]]:
-    """Check a sort order: a field, pairs such as ``[("candidate.jd", -1)]``, or a mapping.
+    """Check a sort order: a field (``"-candidate.jd"`` sorts downward), pairs ``[("candidate.jd", -1)]``, a mapping.
 
     Raises
     ------
@@ -416,14 +471,19 @@ def check_sort(sort: SortLike) -> list[tuple[str, int]]:
     """
     if sort is None:
         return []
+    if not isinstance(sort, (str, Mapping, Sequence)):
+        raise FilterError(f"sort: {sort!r} is no list of pairs of a field and 1 or -1", position="sort")
     pairs = (
-        [(sort, 1)] if isinstance(sort, str) else list(sort.items() if isinstance(sort, Mapping) else sort)
+        [(sort.removeprefix("-"), -1 if sort.startswith("-") else 1)]
+        if isinstance(sort, str)
+        else list(sort.items() if isinstance(sort, Mapping) else sort)
     )
     for pair in pairs:
         if not (
             isinstance(pair, (tuple, list))
             and len(pair) == 2
             and isinstance(pair[0], str)
+            and isinstance(pair[1], (int, float))
             and pair[1] in {1, -1}
         ):
             raise FilterError(f"sort: {pair!r} is not a pair of a field and 1 or -1", position="sort")
@@ -436,13 +496,12 @@ def sort_documents(documents: list[Document], order: list[tuple[str, int]]) -> l
         path = name.split(".")
 
         def key(document: Document, path: list[str] = path, direction: int = direction) -> Any:
-            values = [
-                item
-                for value in _found(document, path)
-                for item in (value if isinstance(value, list) and value else [value])
-            ]
+            found = _found(document, path)
+            values = [item for value in found for item in (value if isinstance(value, list) else [value])]
+            if not values:  # an empty array comes even before null
+                return (0 if found else 1, cmp_to_key(compare)(None))
             choose = min if direction == 1 else max
-            return cmp_to_key(compare)(choose(values, key=cmp_to_key(compare)))
+            return (1, cmp_to_key(compare)(choose(values, key=cmp_to_key(compare))))
 
         documents = sorted(documents, key=key, reverse=direction == -1)
     return documents
@@ -464,15 +523,19 @@ class Projection:
 
     def __init__(self, projection: Mapping[str, Any] | Sequence[str] | None) -> None:
         if projection is not None and not isinstance(projection, Mapping):
-            if isinstance(projection, str) or not all(isinstance(name, str) for name in projection):
+            if (
+                isinstance(projection, str)
+                or not isinstance(projection, Collection)
+                or not all(isinstance(name, str) for name in projection)
+            ):
                 raise FilterError(
                     f"projection: a list of field names or a mapping, not {projection!r}",
                     position="projection",
                 )
-            projection = dict.fromkeys(projection, 1)
+            projection = dict.fromkeys(projection or ["_id"], 1)
         fields = dict(projection or {})
         for name, value in fields.items():
-            if not isinstance(value, (bool, int)) or value not in {0, 1}:
+            if not isinstance(name, str) or not isinstance(value, (bool, int)) or value not in {0, 1}:
                 raise FilterError(
                     f"projection[{name!r}]: 1 keeps a field and 0 leaves it out",
                     position=f"projection[{name!r}]",
@@ -519,9 +582,11 @@ def _tree(fields: Mapping[str, Any]) -> dict[str, Any]:
         for parent in parents:
             branch = branch.setdefault(parent, {})
             if branch is None:
-                raise FilterError(
-                    f"projection: {name!r} lies within another field that is named", position="projection"
-                )
+                break
+        if branch is None or branch.get(last) is not None:
+            raise FilterError(
+                f"projection: {name!r} and a field within another that is named", position="projection"
+            )
         branch[last] = None
     return tree
 

@@ -65,7 +65,10 @@ class Result:
                 value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values
             )
             # Int64 keeps the digits of an id beside missing values, which a float column would round.
-            columns[name] = pandas.array(values, dtype="Int64") if integers and any(values) else values
+            if integers and any(values) and all(value is None or abs(value) < 2**63 for value in values):
+                columns[name] = pandas.array(values, dtype="Int64")
+            else:
+                columns[name] = pandas.array(values, dtype=object) if _would_round(values) else values
         return pandas.DataFrame(columns, columns=names)
 
     def _flat(self) -> tuple[list[str], list[dict[str, Any]]]:
@@ -115,8 +118,13 @@ def _column(values: list[Any]) -> tuple[Any, None, list[bool]]:
     for kind, filler in ((bool, False), (str, "")):
         if kinds == {kind}:
             return np.array([filler if value is None else value for value in values]), None, missing
-    if kinds <= {int, float}:
+    if kinds <= {int, float} and not _would_round(values):
         return np.array([np.nan if value is None else value for value in values], dtype=float), None, missing
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column, None, missing
+
+
+def _would_round(values: list[Any]) -> bool:
+    """Tell whether a column of floats could not hold the whole numbers among the values."""
+    return any(type(value) is int and abs(value) > 2**53 for value in values)

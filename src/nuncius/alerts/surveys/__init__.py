@@ -16,12 +16,18 @@ from nuncius.alerts.surveys.winter import Winter
 from nuncius.alerts.surveys.ztf import Ztf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["GENERIC", "KNOWN", "Reading", "Survey", "survey_of_schema"]
 
 GENERIC = Generic()
 KNOWN: tuple[Survey, ...] = (Ztf(), Lsst(), Winter(), Turbo(), Pgir(), Decam())
+
+
+def third_parties() -> Iterator[Survey]:
+    """Give the surveys that other packages bring; they are asked only about what nobody here knows."""
+    for entry in entry_points(group="nuncius.surveys"):
+        yield entry.load()
 
 
 @cache
@@ -30,7 +36,7 @@ def survey_of_schema(schema_name: str) -> Survey:
     found = _first(KNOWN, schema_name)
     if found is None and schema_name:
         # Third parties are asked only about packets that nobody here knows.
-        found = _first((entry.load() for entry in entry_points(group="nuncius.surveys")), schema_name)
+        found = _first(third_parties(), schema_name)
     return found or GENERIC
 
 

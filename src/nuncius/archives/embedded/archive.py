@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 import weakref
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from nuncius.alerts.sink import AlertSource
     from nuncius.archives.documents import Keep
     from nuncius.archives.filters import Document, SortLike
+
+log = logging.getLogger("nuncius.archives")
 
 _UNIX_EPOCH_MJD = 40587.0
 _DAY_S = 86400.0
@@ -188,6 +191,11 @@ class EmbeddedArchive:
         if target.exists():
             raise StorageError(f"{target} exists; a backup never replaces a file", position=str(target))
         part = target.with_name(target.name + ".part")
+        if not target.parent.is_dir():
+            raise StorageError(
+                f"{target} can't be made: there is no folder {target.parent}", position=str(target)
+            )
+        part.unlink(missing_ok=True)  # of a backup that was broken off
         with self._database.errors():
             copy = sqlite3.connect(part)
             try:
@@ -221,7 +229,7 @@ class EmbeddedArchive:
         projection : mapping or list of str, optional
             Which fields; all by default, images included.
         sort : str, pairs or mapping, optional
-            Such as ``[("candidate.jd", -1)]``; by default in the order in which they came.
+            Such as ``"-candidate.jd"`` or ``[("candidate.jd", -1)]``; by default in the order in which they came.
         skip, limit : int, optional
             How many to pass over, and the most to give.
 
@@ -369,14 +377,31 @@ class EmbeddedArchive:
         return Result(fetch)
 
     def packets(self, catalog: str, filter: Mapping[str, Any] | None = None) -> Iterator[bytes]:  # noqa: A002
-        """Give the packets of alerts that were kept with ``keep="packet"``, byte for byte."""
-        for document in self.find(catalog, filter, projection={"_id": 1}):
-            with self._database.errors():
-                row = self._database.connection.execute(
-                    f"SELECT packet FROM {quoted(catalog)} WHERE _id = ?", (document["_id"],)
-                ).fetchone()
-            if row is not None and row[0] is not None:
-                yield row[0]
+        """Give the packets of alerts that were kept with ``keep="packet"``, byte for byte.
+
+        Alerts that were kept without their packet are left out, with a warning in the log.
+        """
+        found = self.find(catalog, filter, projection={"_id": 1})
+
+        def packets() -> Iterator[bytes]:
+            missing = 0
+            for document in found:
+                with self._database.errors():
+                    row = self._database.connection.execute(
+                        f"SELECT packet FROM {quoted(catalog)} WHERE _id = ?", (document["_id"],)
+                    ).fetchone()
+                if row is not None and row[0] is not None:
+                    yield row[0]
+                else:
+                    missing += 1
+            if missing:
+                log.warning(
+                    "%s: %d alerts were kept without their packet (ingest with keep='packet')",
+                    catalog,
+                    missing,
+                )
+
+        return packets()
 
     def catalogs(self) -> list[str]:
         """Return the names of all catalogs."""
@@ -446,7 +471,7 @@ class EmbeddedArchive:
         hint = (
             f"did you mean {' or '.join(close)}?"
             if close
-            else f"it has {', '.join(sorted(known)) or 'none yet'}"
+            else f"it has {', '.join(sorted(known)) or 'none yet: ingest alerts first'}"
         )
         raise NotFoundError(f"{self.path} has no catalog {catalog!r}; {hint}", position=catalog)
 

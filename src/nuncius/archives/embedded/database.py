@@ -15,6 +15,8 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,14 +100,26 @@ INSERT INTO catalogs (name) VALUES ('{name}');
 """
 
 
+class _Connection:
+    """Holds the connection of one thread, and closes it when the thread has ended."""
+
+    __slots__ = ("__weakref__", "connection")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        self.connection.close()
+
+
 class Database:
     """One archive file. Every thread, and every process after a fork, gets a connection of its own."""
 
     def __init__(self, path: Path, *, read_only: bool) -> None:
-        self.path = path
+        self.path = path.absolute()  # the working directory may change, and each thread opens the file anew
         self.read_only = read_only
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._closed = False
         self._errors = _Errors(self._explained)
         self.write_lock = threading.Lock()
@@ -126,8 +140,13 @@ class Database:
             raise ConfigurationError(f"the archive {self.path} is closed; open it again with open_archive")
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.process != os.getpid():
-            connection = self._connect()
-            self._local.connection, self._local.process = connection, os.getpid()
+            holder = _Connection(self._connect())
+            connection = holder.connection
+            self._connections.add(holder)
+            # The connection of a parent process is left alone: closing it here would touch its locks.
+            self._local.before = getattr(self._local, "holder", None)
+            self._local.holder, self._local.connection = holder, connection
+            self._local.process = os.getpid()
         return connection
 
     @contextlib.contextmanager
@@ -171,16 +190,28 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._closed = True
-        for connection in self._connections:
-            connection.close()
+        for holder in list(self._connections):
+            holder.connection.close()
         self._connections.clear()
 
     def _connect(self) -> sqlite3.Connection:
         # Opening by URI is the only way to ask for read-only.
-        mode = "ro" if self.read_only else "rwc"
-        name = self.path.resolve().as_uri() + f"?mode={mode}"
+        if not self.read_only:
+            return self._open("mode=rwc")
+        try:
+            return self._open("mode=ro")
+        except sqlite3.OperationalError as error:
+            # Where the folder can't be written, SQLite can't make its shared memory; it needs none when nobody writes.
+            unwritable = getattr(error, "sqlite_errorname", "").startswith(
+                ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+            )
+            if not unwritable or Path(f"{self.path}-wal").exists():
+                raise
+            return self._open("mode=ro&immutable=1")
+
+    def _open(self, options: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            name,
+            f"{self.path.resolve().as_uri()}?{options}",
             uri=True,
             timeout=_BUSY_S,
             isolation_level=None,
@@ -191,15 +222,17 @@ class Database:
         connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
-        self._connections.append(connection)
         return connection
 
     def _check_layout(self) -> None:
         connection = self.connection
+        connection.execute("BEGIN")  # one state of the file: another process may be making it
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if application != APPLICATION_ID and not (empty and application == 0 and version == 0):
+        connection.execute("COMMIT")
+        fresh = empty and application == 0 and version == 0 and not self.read_only
+        if application != APPLICATION_ID and not fresh:
             raise StorageError(
                 f"{self.path} is an SQLite file, but no archive of nuncius; give another path",
                 position=str(self.path),
@@ -212,7 +245,7 @@ class Database:
             )
         if self.read_only:
             return
-        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        mode = _write_ahead(connection)
         if mode != "wal":
             raise StorageError(
                 f"the file system of {self.path} does not allow SQLite's write-ahead log (it answers {mode!r}), so "
@@ -266,6 +299,24 @@ class _Errors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.Error):
             raise self._explained(error) from error
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Switch to the write-ahead log, and return the mode that the file then has.
+
+    SQLite itself does not wait for other programs here; two that make one archive at once would not both succeed.
+    """
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            if (
+                not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY")
+                or time.monotonic() > deadline
+            ):
+                raise
+        time.sleep(0.01)
 
 
 def network_file_system(path: Path, mounts: str) -> str | None:

@@ -11,26 +11,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nuncius._core.jsontext import to_text
+from nuncius._core.jsontext import from_text, printable, to_text
+from nuncius.alerts import Alert
 from nuncius.alerts.sink import AlertSource
-from nuncius.archives.documents import (
-    catalog_of,
-    coordinates_of,
-    document_of,
-    history_of,
-    survey_of,
-)
+from nuncius.archives.documents import catalog_of, coordinates_of, document_of, history_of, survey_of
 from nuncius.archives.embedded.database import quoted
-from nuncius.errors import PacketError
+from nuncius.errors import ConfigurationError, PacketError
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
-    from nuncius.alerts import Alert
-    from nuncius.archives.documents import (
-        Keep,
-    )
+    from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.database import Database
 
 log = logging.getLogger("nuncius.archives")
@@ -78,6 +70,12 @@ def batches_of(alerts: AlertSource | Iterable[Alert]) -> Iterator[Sequence[Alert
         return
     rest = iter(alerts)
     while batch := list(itertools.islice(rest, _BATCH)):
+        for alert in batch:
+            if not isinstance(alert, Alert):
+                raise ConfigurationError(
+                    f"ingest takes a stream or alerts, not {type(alert).__name__}: Alert.from_bytes makes an alert of "
+                    "bytes, read_packets reads files"
+                )
         yield batch
 
 
@@ -141,20 +139,25 @@ class _Row:
 
     def __init__(self, alert: Alert, coordinates: Any, keep: Keep, *, cutouts: bool) -> None:
         self.id = document_id(alert)
+        # A packet may have a field of this name too, as exports of other archives do: ours stands.
         document = {"_id": self.id, **document_of(alert, keep)}
+        document["_id"] = self.id
         if coordinates is not None:
             document["coordinates"] = coordinates
         self.text, self.extras = to_text(document)
-        self.alert_id = alert.alert_id
-        self.object_id = alert.object_id
+        self.alert_id = _column_of_id(alert.alert_id)
+        self.object_id = None if alert.object_id is None else printable(alert.object_id)
         self.mjd, self.ra, self.dec = alert.mjd, alert.ra, alert.dec
         self.digest = bytes.fromhex(alert.digest)
-        self.annotations = {name: to_text(value)[0] for name, value in alert.annotations.items()}
+        self.annotations = {}
+        for name, value in alert.annotations.items():
+            text, extras = to_text(value)
+            self.annotations[name] = text if extras is None else [text, extras]
         self.packet = alert.raw if keep == "packet" else None
         self.points = []
         if alert.object_id is not None:
             self.points = [
-                (alert.object_id, point.list_name, point.key, point.mjd, *to_text(point.values))
+                (self.object_id, point.list_name, point.key, point.mjd, *to_text(point.values))
                 for point in history_of(alert, keep)
             ]
         self.images: list[tuple[str, str | None, bytes]] = []
@@ -163,6 +166,13 @@ class _Row:
                 zip(("science", "template", "difference"), survey_of(alert).cutout_fields, strict=True)
             )
             self.images = [(fields[image.kind], image.file_name, image.bytes) for image in alert.cutouts]
+
+
+def _column_of_id(value: int | str) -> int | str:
+    """Turn an id into what SQLite can hold: integers of 64 bits and Unicode."""
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    return printable(value)
 
 
 def document_id(alert: Alert) -> str:
@@ -199,11 +209,7 @@ def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: Inge
     ):
         counts.duplicates += 1
         return
-    connection.execute(
-        f"INSERT INTO {revisions} (alert, digest, received, document, extras, packet) "
-        f"SELECT id, digest, received, document, extras, packet FROM {table} WHERE id = ?",
-        (number,),
-    )
+    _keep_as_revision(connection, catalog, number)
     connection.execute(
         f"UPDATE {table} SET alert_id = ?, object_id = ?, mjd = ?, ra = ?, dec = ?, hpx = ?, received = ?, digest = ?, "
         "images = ?, document = ?, extras = ?, packet = ? WHERE id = ?",
@@ -212,6 +218,28 @@ def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: Inge
     _enter_images(connection, catalog, number, row)
     counts.archived += 1
     counts.revised += 1
+
+
+def _keep_as_revision(connection: sqlite3.Connection, catalog: str, number: int) -> None:
+    """Keep what stands in a row as an earlier version, with its images in the document."""
+    digest, received, text, extras, packet = connection.execute(
+        f"SELECT digest, received, document, extras, packet FROM {quoted(catalog)} WHERE id = ?", (number,)
+    ).fetchone()
+    images = connection.execute(
+        f"SELECT field, file_name, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?", (number,)
+    ).fetchall()
+    if images:
+        shown = {
+            field: data if name is None else {"fileName": name, "stampData": data}
+            for field, name, data in images
+        }
+        text, extras = to_text({**from_text(text, extras), **shown})
+        connection.execute(f"DELETE FROM {quoted(f'{catalog}:images')} WHERE alert = ?", (number,))
+    connection.execute(
+        f"INSERT INTO {quoted(f'{catalog}:revisions')} (alert, digest, received, document, extras, packet) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (number, digest, received, text, extras, packet),
+    )
 
 
 def _columns(row: _Row) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nuncius._core.jsontext import from_text
+from nuncius.alerts.surveys.base import identifier
 from nuncius.alerts.times import JD_OF_MJD_0
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.archives.embedded.database import quoted
@@ -79,7 +80,7 @@ class Selection:
             or not all(isinstance(value, convert) for value in operands)
         ):
             return
-        if column == "mjd" or any(isinstance(value, bool) for value in operands):
+        if column == "mjd" or not all(_fits(column, value) for value in operands):
             return
         self.clauses.append(f"{column} IN ({', '.join('?' * len(operands))})")
         self.values += operands
@@ -88,8 +89,22 @@ class Selection:
         if isinstance(operand, bool) or not isinstance(operand, (int, float)):
             return
         sign = -1 if operator.startswith("$g") else 1
-        self.clauses.append(f"mjd {'>=' if sign < 0 else '<='} ?")
-        self.values.append(operand - JD_OF_MJD_0 + sign * _JD_SLACK)
+        try:
+            bound = operand - JD_OF_MJD_0 + sign * _JD_SLACK
+        except OverflowError:
+            return
+        # Dates that an alert can't have are in the document alone: test packets have Unix times in this field.
+        self.clauses.append(f"(mjd IS NULL OR mjd {'>=' if sign < 0 else '<='} ?)")
+        self.values.append(bound)
+
+
+def _fits(column: str, value: Any) -> bool:
+    """Tell whether a value stands in a column as it stands in the document."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63  # all that SQLite has
+    return column != "object_id" or identifier(value) is not None  # "NONE" is a name in the document alone
 
 
 @cache
@@ -145,11 +160,28 @@ def _matching(
     """Give documents without images, the numbers of their rows, and how many images each has."""
     selection = Selection(catalog, condition)
     statement = f"SELECT {_COLUMNS} FROM {quoted(catalog)}{selection.where} ORDER BY id"
+    asked = _asked_images(catalog, condition)
     with database.errors():
         for number, image_count, *row in database.connection.execute(statement, selection.values):
             document = read_document(*row)
-            if not condition or matches(document, condition):
+            images = _images(database.connection, catalog, number, asked) if image_count and asked else {}
+            if not condition or matches({**document, **images} if images else document, condition):
                 yield document, number, image_count
+
+
+def _asked_images(catalog: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the images that a filter asks about, which are not in the text of a document."""
+    names = set(_top_level(condition))
+    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if field in names)
+
+
+def _top_level(condition: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in condition.items():
+        if key.startswith("$"):
+            for part in value:
+                yield from _top_level(part)
+        else:
+            yield key.partition(".")[0]
 
 
 def read_document(text: str, extras: str | None, annotations: str | None) -> Document:
@@ -157,7 +189,9 @@ def read_document(text: str, extras: str | None, annotations: str | None) -> Doc
     document = from_text(text, extras)
     if annotations:
         document["annotations"] = {
-            name: from_text(part, None) for name, part in from_text(annotations, None).items()
+            # A pair where there is what JSON can't hold.
+            name: from_text(*((part, None) if isinstance(part, str) else part))
+            for name, part in from_text(annotations, None).items()
         }
     return document
 
@@ -236,7 +270,7 @@ def _documents_of_hits(
     projection: Projection,
     limit: int | None,
 ) -> list[Document]:
-    wanted = _wanted_images(catalog, projection)
+    wanted, asked = _wanted_images(catalog, projection), _asked_images(catalog, condition)
     rows = _rows(database.connection, quoted(catalog), [number for _, number, _ in hits])
     found = []
     taken: dict[int, int] = defaultdict(int)
@@ -245,7 +279,8 @@ def _documents_of_hits(
             continue
         image_count, *row = rows[number]
         document = read_document(*row)
-        if condition and not matches(document, condition):
+        images = _images(database.connection, catalog, number, asked) if image_count and asked else {}
+        if condition and not matches({**document, **images} if images else document, condition):
             continue
         taken[cone] += 1
         if image_count and wanted:
