@@ -6,10 +6,11 @@ Known schemes: ``kafka://host:port/topic[,topic]`` and ``replay:///path``.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from nuncius.alerts.packets import as_source
 from nuncius.credentials import find_credentials
@@ -173,6 +174,8 @@ def _engine(
 ) -> Engine:
     _one_of("acknowledge", acknowledge, ("on_next", "manual"))
     _one_of("on_error", on_error, ("quarantine", "raise", "skip"))
+    if not (group is None or group is False or (isinstance(group, str) and group)):
+        raise ConfigurationError(f"group={group!r}: give the name of a consumer group, or False for none")
     if max_unacknowledged < 1:
         raise ConfigurationError(f"max_unacknowledged={max_unacknowledged} would hand out nothing")
     source = as_source(schema)
@@ -223,18 +226,18 @@ def _transport(
             credentials=find_credentials("kafka", login),
         )
         return transport, servers.replace(":", "_").replace(",", "+")
+    shown = re.sub(r"[^/]*.*@", "***@", url)  # what stands before an @ may be a password
     raise ConfigurationError(
-        f"{url!r} is not the URL of a stream. Known are kafka://host:port/topic[,topic] and replay:///path",
-        url=url,
+        f"{shown!r} is not the URL of a stream. Known are kafka://host:port/topic[,topic] and replay:///path",
+        url=shown,
     )
 
 
 def _kafka_parts(url: str, credentials: CredentialsLike) -> tuple[str, list[str], CredentialsLike]:
-    if "@" in url.partition("://")[2].partition("/")[0]:
-        parts = urlsplit(url)
+    if "@" in url:  # wherever: a password may hold a slash, and no topic holds an @
         raise ConfigurationError(
-            f"no user name or password in a URL, please: it would be shown in logs. Write kafka://{parts.hostname}"
-            f"{parts.path} and give credentials=(username, password), or set NUNCIUS_KAFKA_USERNAME and "
+            f"no user name or password in a URL, please: it would be shown in logs. Write kafka://{url.rpartition('@')[2]}"
+            " and give credentials=(username, password), or set NUNCIUS_KAFKA_USERNAME and "
             "NUNCIUS_KAFKA_PASSWORD"
         )
     servers, _, path = url.removeprefix("kafka://").partition("/")
@@ -244,7 +247,9 @@ def _kafka_parts(url: str, credentials: CredentialsLike) -> tuple[str, list[str]
             f"{url!r} lacks {'its topic' if servers else 'the server'}: write kafka://host:port/topic[,topic]",
             url=url,
         )
-    servers = ",".join(server if ":" in server else f"{server}:9092" for server in servers.split(","))
+    servers = ",".join(
+        server if re.search(r":\d+$", server) else f"{server}:9092" for server in servers.split(",")
+    )
     return servers, topics, credentials
 
 

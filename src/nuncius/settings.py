@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
 import secrets
+import tempfile
 from pathlib import Path
 
 from nuncius.errors import StorageError
@@ -32,24 +34,35 @@ def default_group() -> str:
         If the name can't be kept.
     """
     path = data_dir() / "group"
+    user = re.sub(r"\W+", "-", _user()) or "user"
     try:
-        if path.is_file() and (name := path.read_text(encoding="utf-8").strip()):
+        if name := _kept_name(path):
             return name
-        user = re.sub(r"\W+", "-", _user()) or "user"
-        name = f"nuncius-{user}-{secrets.token_hex(4)}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Two processes may start at once: the first one to create the file decides for both.
-        with path.open("x", encoding="utf-8") as file:
-            file.write(name + "\n")
-    except FileExistsError:
-        return path.read_text(encoding="utf-8").strip() or name
-    except OSError as error:
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".group")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(f"nuncius-{user}-{secrets.token_hex(4)}\n")
+        try:
+            # Two processes may start at once: the first one to link its file decides for both. The name is in it then,
+            # so that nobody finds it empty.
+            if path.is_file() and not _kept_name(path):  # a crash left it empty
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            Path(draft).unlink()
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise StorageError(
-            f"the name of your consumer group can't be kept in {path}: {error.strerror}. Name one yourself with group=, "
+            f"the name of your consumer group can't be kept in {path}: {reason}. Name one yourself with group=, "
             "or let NUNCIUS_DATA_DIR name a folder that can be written",
             position=str(path),
         ) from error
-    return name
+
+
+def _kept_name(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def _user() -> str:

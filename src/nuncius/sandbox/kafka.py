@@ -26,7 +26,8 @@ _START_S = 20.0
 
 # Ends when its standard input closes, so that it never outlives the program that started it.
 _SERVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to us too: the program still has to leave
 from confluent_kafka import Producer
 producer = Producer({"bootstrap.servers": "unused", "test.mock.num.brokers": 1, "log_level": 2})
 brokers = producer.list_topics(timeout=10).brokers.values()
@@ -117,7 +118,7 @@ class SandboxKafka:
         ServerError
             If the broker did not confirm a message.
         """
-        self._ensure(topic)
+        self._ensure(topic, timeout_s)
         failed: list[str] = []
         sent = 0
 
@@ -126,10 +127,13 @@ class SandboxKafka:
                 failed.append(error.str())
                 return
             place = (message.topic(), message.partition())
-            self._held[place].append((message.offset(), len(message) + _RECORD_OVERHEAD))
+            self._held[place].append((message.offset(), len(message) + around))
 
+        # The key and the headers take room in each record too.
+        around = _RECORD_OVERHEAD + len(key or b"")
+        around += sum(len(name) + len(value or b"") + 8 for name, value in (headers or {}).items())
         for packet in packets:
-            size = len(packet or b"") + _RECORD_OVERHEAD
+            size = len(packet or b"") + around
             partition = self._turn % _PARTITIONS
             self._turn += 1
             if self._bytes[topic, partition] + size > _RETAINED_BYTES:
@@ -139,9 +143,13 @@ class SandboxKafka:
             sent += 1
             if failed:
                 break
-        self._producer.flush(timeout_s)
-        if failed:
-            raise ServerError(f"the broker did not take {len(failed)} messages: {failed[0]}", service="kafka")
+        waiting = self._producer.flush(timeout_s)
+        if failed or waiting:
+            reason = failed[0] if failed else f"no answer within {timeout_s:g} s"
+            raise ServerError(
+                f"the broker did not confirm {len(failed) + waiting} of {sent} messages: {reason}",
+                service="kafka",
+            )
         return sent
 
     def close(self) -> None:
@@ -173,8 +181,8 @@ class SandboxKafka:
     def __repr__(self) -> str:
         return f"<SandboxKafka {self.url}>"
 
-    def _ensure(self, topic: str) -> None:
-        from confluent_kafka import Producer
+    def _ensure(self, topic: str, timeout_s: float) -> None:
+        from confluent_kafka import KafkaException, Producer
 
         if self._producer is None:
             self._producer = Producer(
@@ -186,7 +194,13 @@ class SandboxKafka:
                     "allow.auto.create.topics": True,
                 }
             )
-        self._producer.list_topics(topic, timeout=10)
+        try:
+            self._producer.list_topics(topic, timeout=min(timeout_s, 10))
+        except KafkaException as error:
+            raise UnreachableError(
+                f"the sandbox's broker at {self._server} does not answer: {error.args[0].str()}",
+                service="kafka",
+            ) from error
 
     def _produce(
         self, topic: str, packet: Any, partition: int, key: Any, headers: Any, delivered: Any

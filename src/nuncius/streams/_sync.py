@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from nuncius.errors import ConfigurationError
+from nuncius.errors import ConfigurationError, NunciusError
 from nuncius.streams.bounds import parse_start
 from nuncius.streams.signals import Signal
 
@@ -85,18 +85,23 @@ class Stream:
         """
         if n < 1:
             raise ConfigurationError(f"n={n}: a batch holds at least one alert")
+        n = min(n, self._engine.rules.max_unacknowledged)
         while True:
             batch = self._next(1, None)
             if not batch:
                 return
             deadline = None if timeout_s is None else time.monotonic() + timeout_s
             while len(batch) < n:
-                more = self._engine.take(n - len(batch))
+                try:
+                    more = self._engine.take(n - len(batch))
+                except NunciusError:
+                    break  # raised again by the next call: this batch goes out first
                 if more:
                     batch += more
                     continue
                 remaining = 1.0 if deadline is None else deadline - time.monotonic()
-                if more is None or remaining <= 0:
+                # Who may not have more in hand must get this batch, or he could never acknowledge it.
+                if more is None or remaining <= 0 or not self._engine.has_room:
                     break
                 self._signal.wait(remaining)
             yield batch
@@ -205,7 +210,10 @@ class Stream:
         while True:
             alerts = self._engine.take(n)
             if alerts is None:
-                self._leave(finish=True)
+                self._over = True
+                # By hand, the last alerts may be acknowledged after the loop: then the block or `close` ends the stream.
+                if self._engine.rules.acknowledge != "manual" or self._engine.is_finished:
+                    self._leave(finish=True)
                 return []
             if alerts:
                 return alerts

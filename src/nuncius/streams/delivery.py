@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 class Ticket:
     """One alert that was taken from a partition and is not yet finished."""
 
-    __slots__ = ("done", "ledger", "offset")
+    __slots__ = ("done", "is_damaged", "ledger", "offset")
 
     def __init__(self, ledger: Ledger, offset: int) -> None:
         self.ledger = ledger
         self.offset = offset
         self.done = False
+        self.is_damaged = False
 
     def damaged(self, alert: Alert, error: PacketError) -> None:
-        """Report that a field could not be read (see `nuncius.alerts.sink.Delivery`)."""
-        self.ledger.on_damage(alert, error)
+        """Report that a field could not be read (see `nuncius.alerts.sink.Delivery`), once."""
+        if not self.is_damaged:
+            self.ledger.on_damage(alert, error)
+            self.is_damaged = True
 
 
 class Ledger:

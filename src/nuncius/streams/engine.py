@@ -52,6 +52,7 @@ _HOLD_S = 1.0  # how long a full queue just waits before the partitions are paus
 _POISONED_RUN = 1_000
 _SETTLE_S = 5.0  # after so long without a change, the partitions that we don't have are another member's
 _WARN_UNACKNOWLEDGED_S = 10.0
+_UNASSIGNED_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class _Command:
     """Something that the thread does for a caller who waits for it."""
 
     run: Callable[[], Any]
+    placed: bool = False  # not before the partitions are known
     result: Any = None
     done: threading.Event = field(default_factory=threading.Event)
     error: NunciusError | None = None
@@ -133,10 +135,13 @@ class Engine:
         self._in_hand: dict[Ticket, None] = {}
         self._commands: deque[_Command] = deque()
         self._connected = False
+        self._connected_at = 0.0
+        self._ready: list[tuple[Alert, int]] = []  # checked, and not in the queue yet; the thread's alone
         self._assigned_at: float | None = None
         self._failure: NunciusError | None = None
         self._closing = False
         self._full = False
+        self._told = False
         self._wake = threading.Event()
         self._stored: dict[Partition, int] = {}
         self._deadline: float | None = None
@@ -161,7 +166,9 @@ class Engine:
     @property
     def connected(self) -> bool:
         """Whether the connection stood once; raises what made it fail."""
-        if self._failure is not None:
+        if self._closing:
+            raise ConfigurationError("the stream is closed; open it anew with open_stream")
+        if self._failure is not None and not self._connected:
             raise self._failure
         return self._connected
 
@@ -180,7 +187,7 @@ class Engine:
                 n = min(n, self._left)
             alerts: list[Alert] = []
             if not self._closing and (self._deadline is None or time.monotonic() < self._deadline):
-                alerts = self._take_from_queue(min(n, self._room()))
+                alerts = self._take_from_queue(n, self._room())
             if self._full and not self._is_full():
                 self._wake.set()
             if alerts:
@@ -189,9 +196,22 @@ class Engine:
                 return alerts
             # What was received before a failure was handed out first: it was checked and is whole.
             if self._failure is not None:
-                self._closing = True
+                # Nobody comes back to finish what is in hand, so don't wait for it; but a batch that is being gathered
+                # still goes out first.
+                self._closing = self._closing or not self._in_hand
                 raise self._failure
             return None if self._closing or self._left == 0 or self._ended() else []
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that was handed out is finished."""
+        return not self._in_hand and not self._released
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be handed out before some is acknowledged."""
+        with self._lock:
+            return self._room() > 0
 
     def finish_in_hand(self) -> None:
         """Finish what was handed out and not acknowledged: the caller came back for the next."""
@@ -201,6 +221,7 @@ class Engine:
 
     def acknowledge(self, alerts: Alert | Iterable[Alert]) -> None:
         """Finish alerts; a second time changes nothing."""
+        self._check_process()
         with self._lock:
             self._finish(
                 [self._ticket(alert) for alert in ([alerts] if isinstance(alerts, Alert) else alerts)]
@@ -209,6 +230,7 @@ class Engine:
 
     def release(self, alert: Alert, delay_s: float) -> None:
         """Hand an alert out again after a delay; it stays unfinished."""
+        self._check_process()
         with self._lock:
             ticket = self._ticket(alert)
             if ticket not in self._in_hand:
@@ -226,15 +248,17 @@ class Engine:
             moved = self._transport.seek(where)
             with self._lock:
                 self._drop(moved)
+                self._assigned_at = time.monotonic()
                 for (topic, partition), position in moved.items():
                     self._ledgers[topic, partition] = Ledger(topic, partition, self._damaged, position)
 
-        self._order(move)
+        self._order(move, placed=True)
 
     def lag(self) -> dict[Partition, int]:
         """Return for each partition how many messages are not finished."""
         return self._order(
-            lambda: self._transport.lag({key: ledger.committable for key, ledger in self._ledgers.items()})
+            lambda: self._transport.lag({key: ledger.committable for key, ledger in self._ledgers.items()}),
+            placed=True,
         )
 
     def topics(self) -> list[str]:
@@ -257,6 +281,7 @@ class Engine:
             if finish:
                 self.finish_in_hand()
             self._closing = True
+        self._transport.interrupt()
         self._wake.set()
         self._notify()
 
@@ -298,6 +323,7 @@ class Engine:
             self._transport.connect(self, self.rules.connect_timeout_s)
             with self._lock:
                 self._connected = True
+                self._connected_at = time.monotonic()
                 if self.rules.stop.seconds is not None:
                     self._deadline = time.monotonic() + self.rules.stop.seconds
             self._notify()
@@ -316,6 +342,7 @@ class Engine:
 
     def _pump(self) -> None:
         full_since: float | None = None
+        told_at = time.monotonic()
         while not self._closing:
             self._obey()
             self._full = self._is_full()
@@ -333,6 +360,14 @@ class Engine:
                 self._pause(paused=full_since is not None)
                 self._accept(self._transport.receive(_FETCH, _SLICE_S))
             self._store()
+            if self._assigned_at is None and time.monotonic() - told_at > _UNASSIGNED_S:
+                told_at = time.monotonic()
+                log.warning(
+                    "the group %s has given this stream no partition for %g s: its other members hold them all, or the "
+                    "broker still waits for a member that died",
+                    self.stats.group,
+                    _UNASSIGNED_S,
+                )
 
     def _pause(self, *, paused: bool) -> None:
         if paused != self.stats.paused:
@@ -353,32 +388,33 @@ class Engine:
             self._wake.clear()
 
     def _accept(self, messages: Sequence[Message | End]) -> None:
-        ready: list[tuple[Alert, int]] = []
         stop_ms = None if self.rules.stop.unix_s is None else self.rules.stop.unix_s * 1000
         for message in messages:
             ledger = self._ledgers.get((message.topic, message.partition))
             if ledger is None or ledger.ended:
                 continue
             if isinstance(message, End):
+                self._put()  # first, or who asks now would miss what came before the end
                 ledger.at_end = True
                 ledger.ended = self.rules.stop.at_end or self._transport.ends
                 continue
             ledger.at_end = False
             if stop_ms is not None and message.timestamp_ms is not None and message.timestamp_ms >= stop_ms:
+                self._put()
                 ledger.ended = True
                 continue
             self.stats.received += 1
             self.stats.received_bytes += len(message.value or b"")
             try:
-                ready.extend(self._open(message, ledger))
+                opened = self._open(message, ledger)
+                self._ready += opened
             except PacketError as error:
                 # Hand out what came before, so that a stream that stops here has lost nothing of it.
-                self._put(ready)
-                ready = []
+                self._put()
                 self._poison(message, ledger, error)
             if self._closing:
                 return
-        self._put(ready)
+        self._put()
         self._notify()
 
     def _open(self, message: Message, ledger: Ledger) -> list[tuple[Alert, int]]:
@@ -407,13 +443,20 @@ class Engine:
         while True:
             try:
                 return open_packets(value, self.rules.schema)
-            except UnreachableError:
-                if time.monotonic() + delay_s > give_up or self._closing:
+            except NunciusError as error:
+                self._put()  # what came before it needs no schema
+                if not isinstance(error, UnreachableError) or time.monotonic() + delay_s > give_up:
                     raise
-            time.sleep(delay_s)
+            again = time.monotonic() + delay_s
+            while time.monotonic() < again:
+                if self._closing:
+                    raise UnreachableError("the stream was closed while it waited for its schemas")
+                time.sleep(_SLICE_S)
             delay_s *= 2
 
-    def _put(self, ready: list[tuple[Alert, int]]) -> None:
+    def _put(self) -> None:
+        """Put what was checked into the queue."""
+        ready, self._ready = self._ready, []
         if not ready:
             return
         with self._lock:
@@ -471,7 +514,7 @@ class Engine:
 
     # Small parts ---------------------------------------------------------------------------------------------------
 
-    def _take_from_queue(self, n: int) -> list[Alert]:
+    def _take_from_queue(self, n: int, room: int) -> list[Alert]:
         alerts: list[Alert] = []
         now = time.monotonic()
         while len(alerts) < n and self._released and self._released[0][0] <= now:
@@ -479,7 +522,8 @@ class Engine:
             if not alert._delivery.done and alert._delivery.ledger.alive:  # type: ignore[union-attr]
                 alerts.append(alert)
         queue = self._queue
-        while queue and len(alerts) < n:
+        room += len(alerts)  # released alerts have their place already
+        while queue and len(alerts) < min(n, room):
             alert, cost = queue.popleft()
             self._queue_cost -= cost
             alerts.append(alert)
@@ -491,7 +535,7 @@ class Engine:
         """Return how many alerts may still be handed out before some are acknowledged."""
         if self.rules.acknowledge != "manual":
             return self.rules.max_unacknowledged
-        room = self.rules.max_unacknowledged - len(self._in_hand)
+        room = self.rules.max_unacknowledged - len(self._in_hand) - len(self._released)
         if room > 0:
             self._waiting_since = None
         elif self._waiting_since is None:
@@ -513,9 +557,21 @@ class Engine:
 
     def _finish(self, tickets: Iterable[Ticket]) -> None:
         for ticket in tickets:
-            self._in_hand.pop(ticket, None)
+            was_in_hand = self._in_hand.pop(ticket, ticket) is None
             if ticket.ledger.finish(ticket) and ticket.ledger.alive:
                 self.stats.acknowledged += 1
+                if not was_in_hand:
+                    self._forget_released()
+
+    def _forget_released(self) -> None:
+        """Drop released alerts that are finished after all, or taken over by others."""
+        if self._released:
+            self._released = [
+                entry
+                for entry in self._released
+                if not entry[2]._delivery.done and entry[2]._delivery.ledger.alive  # type: ignore[union-attr]
+            ]
+            heapq.heapify(self._released)
 
     def _damaged(self, alert: Alert, error: PacketError) -> None:
         """Keep a message whose damage showed when a field was touched."""
@@ -544,6 +600,7 @@ class Engine:
         self._queue_cost = sum(cost for _, cost in kept)
         self._poisoned = [ticket for ticket in self._poisoned if ticket.ledger.alive]
         self._in_hand = {ticket: None for ticket in self._in_hand if ticket.ledger.alive}
+        self._forget_released()
 
     def _ended(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -559,18 +616,34 @@ class Engine:
         if not ends and stop.unix_s is None:
             return False
         ledgers = self._ledgers.values()
-        return all(ledger.ended or (past and ledger.at_end) for ledger in ledgers) and (ends or bool(ledgers))
+        ended = all(ledger.ended or (past and ledger.at_end) for ledger in ledgers) and (
+            ends or bool(ledgers)
+        )
+        if ended and not self._closing:
+            self._tell_what_others_read()
+        return ended
+
+    def _tell_what_others_read(self) -> None:
+        others = self._transport.partitions - self._ledgers.keys()
+        if others and not self._told:
+            self._told = True
+            log.warning(
+                "ended without the partitions %s, which another member of the group %s reads; if that member died, its "
+                "part comes to the next one that reads",
+                ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(others)),
+                self.stats.group,
+            )
 
     def _is_full(self) -> bool:
         """Tell whether the queue holds enough; once full, it stays so until it is half empty."""
         part = 0.5 if self._full else 1.0
         return self._queue_cost >= part * _QUEUE_BYTES or len(self._queue) >= part * _QUEUE_ALERTS
 
-    def _order(self, run: Callable[[], T]) -> T:
+    def _order(self, run: Callable[[], T], *, placed: bool = False) -> T:
         """Have the thread do something, and wait for it: the transport belongs to the thread alone."""
         self._check_process()
         self.start()
-        command = _Command(run)
+        command = _Command(run, placed)
         with self._lock:
             if self._failure is not None:
                 raise self._failure
@@ -585,7 +658,11 @@ class Engine:
         return cast("T", command.result)
 
     def _obey(self) -> None:
-        while self._commands:
+        # A group hands out its partitions some time after we joined; a member may also get none at all.
+        waiting = self._assigned_at is None and (
+            time.monotonic() - self._connected_at < self.rules.connect_timeout_s
+        )
+        while self._commands and not (waiting and self._commands[0].placed):
             command = self._commands.popleft()
             try:
                 command.result = command.run()

@@ -10,8 +10,10 @@ import difflib
 import logging
 import re
 import secrets
+import threading
 import time
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nuncius.errors import (
@@ -19,6 +21,7 @@ from nuncius.errors import (
     ForbiddenError,
     LoginError,
     NotFoundError,
+    NunciusError,
     ServerError,
     TlsError,
     UnreachableError,
@@ -26,12 +29,9 @@ from nuncius.errors import (
 from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from nuncius.credentials import Credentials
-    from nuncius.errors import (
-        NunciusError,
-    )
     from nuncius.streams.bounds import Start
     from nuncius.streams.transport import Listener, Partition
 
@@ -62,8 +62,17 @@ _PROMISES: dict[str, Any] = {
 }
 """Settings that delivery depends on; `config=` can't change them."""
 
+_GIVEN_ELSEWHERE = {"bootstrap.servers": "the URL", "group.id": "group="}
 _CLASSIC_GROUP_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 _ASK_S = 5.0  # for one question to a broker that is known to be there
+_REBALANCE_S = 60.0  # for the committed positions, which a restarting broker may not know for a while
+_LEAVE_S = 3.0  # for the last commit, which a rebalance delays
+_AGAIN_S = 2.0  # between two looks whether an outage is over
+# What passes by itself while brokers restart and leaders and coordinators move: LEADER_NOT_AVAILABLE,
+# NOT_LEADER_FOR_PARTITION, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE, NETWORK_EXCEPTION, COORDINATOR_LOAD_IN_PROGRESS,
+# COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, REBALANCE_IN_PROGRESS, KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH,
+# UNKNOWN_LEADER_EPOCH, OFFSET_NOT_AVAILABLE, UNSTABLE_OFFSET_COMMIT.
+_PASSING = frozenset({5, 6, 8, 9, 13, 14, 15, 16, 27, 56, 74, 76, 78, 88})
 
 
 class KafkaTransport(Transport):
@@ -88,11 +97,17 @@ class KafkaTransport(Transport):
         self._start = start
         self._reset = reset
         self._credentials = credentials
+        for topic in self._topics:
+            _check_pattern(topic)
         self._config = _configuration(servers, group, config or {}, credentials)
         self._commit_interval_s = float(self._config["auto.commit.interval.ms"]) / 1000
         self._committed_at = 0.0
         self._placed: set[Partition] = set()  # partitions on which start= has been carried out
         self._paused = False
+        self._interrupted = threading.Event()
+        self._asked_at = 0.0
+        self._gap_at = 0.0
+        self._next: dict[Partition, int] = {}
         self._trouble: NunciusError | None = None
         self._passing: str | None = None
         self._consumer: Any = None
@@ -137,6 +152,8 @@ class KafkaTransport(Transport):
             raise ServerError(f"the Kafka consumer was closed: {error}", service="kafka") from error
         if self._trouble is not None:
             raise self._trouble
+        if not found:
+            self._look_whether_passed()
         messages: list[Message | End] = []
         for message in found:
             if message.error() is not None:
@@ -145,6 +162,7 @@ class KafkaTransport(Transport):
                 else:
                     self._on_message_error(message.error(), message)
                 continue
+            self._look_for_a_gap((message.topic(), message.partition()), message.offset())
             kind, stamp = message.timestamp()
             messages.append(
                 Message(
@@ -172,6 +190,10 @@ class KafkaTransport(Transport):
         self._commit(positions, wait=False)
         return True
 
+    def interrupt(self) -> None:
+        """See `Transport.interrupt`."""
+        self._interrupted.set()
+
     def pause(self) -> None:
         """See `Transport.pause`."""
         self._paused = True
@@ -187,7 +209,7 @@ class KafkaTransport(Transport):
         if self._consumer is None:
             return
         if self._placed and not isinstance(self._trouble, LoginError):
-            self._commit(positions)
+            self._commit_last(positions)
         self._consumer.close()
 
     def seek(self, where: Start | Mapping[Partition, int]) -> dict[Partition, int | None]:
@@ -195,20 +217,26 @@ class KafkaTransport(Transport):
         from confluent_kafka import KafkaException, TopicPartition
 
         mine = [(part.topic, part.partition) for part in self._consumer.assignment()]
-        if isinstance(where, dict):
+        if isinstance(where, Mapping):
             missing = [key for key in where if key not in mine]
             if missing:
                 raise NotFoundError(
                     f"this stream does not read {missing[0]}; it reads {mine}", service="kafka"
                 )
             targets: dict[Partition, int] = dict(where)
+        elif where.name == "committed":
+            targets = self._starting_positions(mine)
+        elif where.name == "earliest":  # as numbers, for they are committed too
+            targets = {key: self._watermarks(key)[0] for key in mine}
         else:
-            targets = self._resolve(where, mine)  # type: ignore[arg-type]
+            targets = self._resolve(where, mine)
         try:
             for (topic, partition), offset in targets.items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
         except KafkaException as error:
             raise self._typed(error.args[0]) from error
+        for key in targets:
+            self._next.pop(key, None)
         return dict(targets)
 
     def lag(self, positions: Mapping[Partition, int | None]) -> dict[Partition, int]:
@@ -251,12 +279,21 @@ class KafkaTransport(Transport):
 
         deadline = time.monotonic() + timeout_s
         last: Any = None
+        # In slices, because a refused login is told to the callback and not to this call; growing ones, because each
+        # asks anew, and a distant broker with many topics takes its time to answer.
+        slice_s = 0.3
         while True:
             try:
-                # In slices, because a refused login is told to the callback and not to this call.
-                return self._consumer.list_topics(timeout=max(0.01, min(0.5, deadline - time.monotonic())))
+                return self._consumer.list_topics(
+                    timeout=max(0.01, min(slice_s, deadline - time.monotonic()))
+                )
             except KafkaException as error:
                 last = error
+            slice_s *= 1.5
+            if self._interrupted.is_set():
+                raise UnreachableError(
+                    "the stream was closed while it waited for the broker", service="kafka"
+                )
             if connecting:  # later only the pump may poll
                 self._consumer.poll(0)
             if self._trouble is not None:
@@ -314,6 +351,8 @@ class KafkaTransport(Transport):
     def _tell_assigned(self, positions: Mapping[Partition, int]) -> None:
         assert self._listener is not None
         self._placed.update(positions)
+        for key in positions:
+            self._next.pop(key, None)
         self._listener.assigned({key: offset if offset >= 0 else None for key, offset in positions.items()})
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
@@ -343,13 +382,29 @@ class KafkaTransport(Transport):
 
     def _starting_positions(self, keys: list[Partition]) -> dict[Partition, int]:
         """Return the committed positions, and those of `start=` where there is none or `reset=True`."""
+        deadline = time.monotonic() + _REBALANCE_S
+        while True:
+            try:
+                return self._ask_positions(keys)
+            except NunciusError as error:
+                # Not known now is not the same as none: to begin elsewhere would lose alerts.
+                passes = isinstance(error, UnreachableError) and time.monotonic() < deadline
+                if not passes or self._interrupted.is_set():
+                    self._trouble = error
+                    return dict.fromkeys(keys, _logical("earliest"))
+                self._passing = str(error)
+            self._interrupted.wait(0.2)
+
+    def _ask_positions(self, keys: list[Partition]) -> dict[Partition, int]:
         from confluent_kafka import KafkaException, TopicPartition
 
         try:
             committed = self._consumer.committed([TopicPartition(*key) for key in keys], timeout=_ASK_S)
         except KafkaException as error:
-            self._trouble = self._typed(error.args[0])
-            return dict.fromkeys(keys, _logical("earliest"))
+            raise self._typed(error.args[0]) from error
+        for part in committed:
+            if part.error is not None:
+                raise self._typed(part.error, part.topic)
         positions = {(part.topic, part.partition): part.offset for part in committed}
         fresh = [
             key for key in keys if positions.get(key, -1) < 0 or (self._reset and key not in self._placed)
@@ -385,6 +440,20 @@ class KafkaTransport(Transport):
             if part.offset < 0
         }
 
+    def _look_for_a_gap(self, key: Partition, offset: int) -> None:
+        """Tell when messages expired on the broker while the stream was open: librdkafka passes over them silently.
+
+        Other gaps are of no concern: transactions and compaction leave them on purpose.
+        """
+        expected = self._next.get(key, offset)
+        self._next[key] = offset + 1
+        if offset > expected and time.monotonic() - self._gap_at > 1:
+            self._gap_at = time.monotonic()
+            try:
+                self._warn_if_expired(key, expected)
+            except UnreachableError as error:
+                log.debug("%s[%d]: offsets %d to %d are missing: %s", *key, expected, offset - 1, error)
+
     def _warn_if_expired(self, key: Partition, position: int) -> None:
         low, _ = self._watermarks(key)
         if low > position:
@@ -399,7 +468,10 @@ class KafkaTransport(Transport):
         try:
             low, high = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_ASK_S)
         except KafkaException as error:
-            raise self._typed(error.args[0]) from error
+            typed = self._typed(error.args[0], key[0])
+            if isinstance(typed, NotFoundError):  # it is known to exist: in an outage librdkafka forgets it
+                typed = UnreachableError(f"{self._servers} does not answer about {key}", service="kafka")
+            raise typed from error
         return low, high
 
     def _commit(self, positions: Mapping[Partition, int], *, wait: bool = True) -> None:
@@ -413,6 +485,43 @@ class KafkaTransport(Transport):
             log.warning(
                 "positions of %s not committed, so what they cover may come again: %s", self.group, error
             )
+
+    def _commit_last(self, positions: Mapping[Partition, int]) -> None:
+        """Commit before leaving; a rebalance that is going on goes on while we wait for it."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        deadline = time.monotonic() + _LEAVE_S
+        while self.group is not None and positions:
+            mine = {(part.topic, part.partition) for part in self._consumer.assignment()}
+            positions = {key: position for key, position in positions.items() if key in mine}
+            if not positions:
+                return
+            try:
+                self._consumer.commit(offsets=_offsets(positions), asynchronous=False)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.REBALANCE_IN_PROGRESS or time.monotonic() > deadline:
+                    log.warning(
+                        "positions of %s not committed, so what they cover may come again: %s",
+                        self.group,
+                        error,
+                    )
+                    return
+                self._consumer.consume(1, 0.1)  # what comes is not taken any more, so it is the next one's
+            else:
+                return
+
+    def _look_whether_passed(self) -> None:
+        """On a quiet topic nothing else tells that an outage is over."""
+        from confluent_kafka import KafkaException
+
+        if self._passing is None or time.monotonic() - self._asked_at < _AGAIN_S:
+            return
+        self._asked_at = time.monotonic()
+        try:
+            self._consumer.list_topics(self._topics[0], timeout=0.2)
+        except KafkaException:
+            return
+        self._passing = None
 
     # Errors --------------------------------------------------------------------------------------------------------
 
@@ -481,7 +590,7 @@ class KafkaTransport(Transport):
         if code in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE,
                     KafkaError._TIMED_OUT_QUEUE, KafkaError.REQUEST_TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}:  # fmt: skip
             return UnreachableError(f"{self._servers} does not answer: {text}", **facts)
-        if error.retriable():
+        if error.retriable() or code in _PASSING:
             return UnreachableError(f"{self._servers} is not ready: {text}", **facts)
         return ServerError(f"{self._servers} answered {error.name()}: {text}", **facts)
 
@@ -494,9 +603,12 @@ def _configuration(
         if name in config and config[name] != value:
             warnings.warn(
                 f"config={{{name!r}: {config[name]!r}}} is not used: delivery without loss depends on {value!r}",
-                stacklevel=4,
+                stacklevel=6,
             )
         merged[name] = value
+    for name, place in _GIVEN_ELSEWHERE.items():
+        if name in config:
+            warnings.warn(f"config={{{name!r}: …}} is not used: {place} says it", stacklevel=6)
     if merged.get("group.protocol") == "consumer":  # the broker's side decides these in the newer protocol
         for name in _CLASSIC_GROUP_ONLY:
             if name not in config:
@@ -505,6 +617,14 @@ def _configuration(
     # librdkafka wants a group name even where none is used.
     merged["group.id"] = group or f"nuncius-no-group-{secrets.token_hex(8)}"
     return merged
+
+
+def _check_pattern(topic: str) -> None:
+    if topic.startswith("^"):
+        try:
+            re.compile(topic)
+        except re.error as error:
+            raise ConfigurationError(f"the topic {topic!r} is not a regular expression: {error}") from error
 
 
 def _login(credentials: Credentials | None) -> dict[str, Any]:

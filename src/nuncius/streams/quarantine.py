@@ -7,6 +7,7 @@ For each message two files: ``TOPIC/PARTITION-OFFSET.packet``, the bytes as they
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -55,16 +56,18 @@ class Quarantine:
         StorageError
             If the files can't be written.
         """
-        folder = self.folder / re.sub(r"[^\w.-]+", "_", origin.topic).strip("._")[-100:]
-        stem = f"{origin.partition}-{origin.offset}"
-        path = folder / f"{stem}.packet"
-        if self.folder in Path(origin.topic).parents:  # a replay of this very folder
-            return Path(origin.topic)
+        folder = self.folder / _folder_name(origin.topic)
+        if origin.service == "replay" and Path(origin.topic).with_suffix(".reason.json").is_file():
+            return Path(origin.topic)  # the replay of a quarantine: it is kept already
         reason = json.dumps(_describe(origin, value, error), indent=2)
         with self._lock:
+            path = folder
             try:
+                path, is_kept = _place(folder, f"{origin.partition}-{origin.offset}", value or b"")
+                if is_kept:
+                    return path
                 if self._size is None:
-                    self._size = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+                    self._size = sum(map(_size_of, self.folder.rglob("*")))
                 if self._size + len(value or b"") + len(reason) > self.limit_bytes:
                     raise QuarantineFullError(
                         f"the quarantine {self.folder} holds {self._size} bytes and may hold {self.limit_bytes}. Look "
@@ -74,7 +77,7 @@ class Quarantine:
                     ) from error
                 folder.mkdir(parents=True, exist_ok=True)
                 # The reason first: a packet without its reason would be a riddle, the reverse is none.
-                write_durably(folder / f"{stem}.reason.json", reason.encode())
+                write_durably(path.with_suffix(".reason.json"), reason.encode())
                 write_durably(path, value or b"")
             except OSError as fault:
                 raise StorageError(
@@ -84,6 +87,38 @@ class Quarantine:
                 ) from fault
             self._size += len(value or b"") + len(reason)
         return path
+
+
+def _folder_name(topic: str) -> str:
+    """Return a name that is safe for a folder; where that changes the topic's name, a digest keeps two apart."""
+    name = re.sub(r"[^\w.-]+", "_", topic).strip("._")[-100:]
+    if name == topic:
+        return name
+    digest = hashlib.blake2b(topic.encode(errors="surrogateescape"), digest_size=4).hexdigest()
+    return f"{name}-{digest}".lstrip("-")
+
+
+def _place(folder: Path, stem: str, value: bytes) -> tuple[Path, bool]:
+    """Return where a message is kept, and whether it is there already.
+
+    A topic that was made again has the same offsets, and one message may hold several damaged alerts: what is kept is
+    never replaced by other bytes.
+    """
+    path = folder / f"{stem}.packet"
+    number = 1
+    while path.is_file():
+        if path.read_bytes() == value:
+            return path, True
+        number += 1
+        path = folder / f"{stem}-{number}.packet"
+    return path, False
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:  # another process was writing it
+        return 0
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -89,9 +89,11 @@ def _read(file: Path) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes
         raise StorageError(f"{file} can't be read: {error.strerror}", position=str(file)) from error
     if about.get("bytes", 0) is None:
         value = None
-    key = about.get("key")
-    headers = [(name, _bytes(content)) for name, content in about.get("headers", ())]
-    return value, _bytes(key), headers
+    try:
+        headers = [(str(name), _bytes(content)) for name, content in about.get("headers", ())]
+        return value, _bytes(about.get("key")), headers
+    except (TypeError, ValueError):  # somebody has edited it: the packet itself is what counts
+        return value, None, []
 
 
 def _reason(file: Path) -> dict[str, Any]:

@@ -90,6 +90,9 @@ class Transport(ABC):
         """Commit positions, if the last commit is long enough ago; return whether it is."""
         return True
 
+    def interrupt(self) -> None:
+        """Give up what you wait for, the stream is closing; called from any thread."""
+
     def pause(self) -> None:
         """Fetch nothing more; `receive` is still called, to stay in the group."""
 
