@@ -99,10 +99,11 @@ class RealKafka:
 
         producer = Producer({"bootstrap.servers": self.server, "message.max.bytes": 33554432, "linger.ms": 5})
         failed = []
-        for value in values:
+        for number, value in enumerate(values):
             producer.produce(
                 topic,
                 value,
+                partition=number % 4,
                 timestamp=timestamp_ms,
                 on_delivery=lambda error, _: error and failed.append(error),
             )
