@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("nuncius.streams")
 
-_SCHEMES = ("kafka", "replay")
+# Brokers that users will try by name; what is said of them is that they are not known yet.
+_LATER = frozenset(
+    {"antares", "hopskotch", "gcn", "fink", "lasair", "babamul", "ztf", "lsst", "pubsub", "pittgoogle"}
+)
 
 
 def open_stream(
@@ -227,8 +230,13 @@ def _transport(
         )
         return transport, servers.replace(":", "_").replace(",", "+")
     shown = re.sub(r"[^/]*.*@", "***@", url)  # what stands before an @ may be a password
+    hint = ""
+    if not rest and re.fullmatch(r"[\w.-]+:\d+/.+", shown):
+        hint = f" Did you mean kafka://{shown}?"
+    elif scheme in _LATER:
+        hint = f" This release has no profile for {scheme}; its Kafka servers can be opened as kafka://."
     raise ConfigurationError(
-        f"{shown!r} is not the URL of a stream. Known are kafka://host:port/topic[,topic] and replay:///path",
+        f"{shown!r} is not the URL of a stream. Known are kafka://host:port/topic[,topic] and replay:///path.{hint}",
         url=shown,
     )
 

@@ -302,11 +302,18 @@ class KafkaTransport(Transport):
                 reason = self._passing or last.args[0].str()
                 raise UnreachableError(
                     f"no Kafka broker answers at {self._servers} within {timeout_s:g} s: {reason}. Check the address, "
-                    "the network and, if the broker wants a login, credentials=",
+                    f"the network and, if the broker wants a login, credentials={self._about_tls}",
                     service="kafka",
                     url=f"kafka://{self._servers}",
                 ) from last
             time.sleep(0.02)
+
+    @property
+    def _about_tls(self) -> str:
+        """What to know where a login meets a broker without TLS."""
+        if self._credentials is None or self._config.get("security.protocol") != "SASL_SSL":
+            return ""
+        return " (a login implies TLS here; for a broker without it: config={'security.protocol': 'SASL_PLAINTEXT'})"
 
     def _unknown(self, topic: str, known: Mapping[str, Any]) -> NotFoundError:
         names = [name for name in known if not name.startswith("__")]
@@ -568,7 +575,7 @@ class KafkaTransport(Transport):
             bundle = self._config.get("ssl.ca.location", "the system's")
             return TlsError(
                 f"the connection to {self._servers} can't be secured (certificates: {bundle}): {text}. "
-                "config={'ssl.ca.location': FILE} names the authority that signed the broker's certificate",
+                f"config={{'ssl.ca.location': FILE}} names the authority that signed the broker's certificate{self._about_tls}",
                 **facts,
             )
         if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}:
