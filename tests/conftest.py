@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-
 # A shell that starts us in the background has us ignore Ctrl-C, and so would the programs that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
