@@ -7,7 +7,7 @@ from typing import Any
 
 from nuncius.errors import MissingExtraError
 
-# What a missing module is called on the pip line. Arrows in the house only point down: the few upward
+# What a missing module is called on the pip line. Parts import only what stands below them: the few upward
 # conveniences (`light_curve.plot()`) go through `upward` and are all listed here, which a test checks.
 UPWARD = {
     "nuncius.plots": "drawing from a value: LightCurve.plot, Cutout.plot, Cutouts.plot",
@@ -34,7 +34,7 @@ def require(module: str, *, extra: str) -> Any:
 
 
 def upward(module: str) -> Any:
-    """Import a part of nuncius that stands higher in the house than the caller."""
+    """Import a part of nuncius that stands above the caller (docs/architecture.md)."""
     if module not in UPWARD:
         message = f"{module} is not in the list of upward imports"
         raise RuntimeError(message)
