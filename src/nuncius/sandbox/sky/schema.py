@@ -160,9 +160,7 @@ _ABSENT_IN_LIMITS = frozenset({"candid", "isdiffpos", "ra", "dec", "magpsf", "si
 def _field(name: str, avro_type: str, doc: str) -> dict[str, Any]:
     if not avro_type.endswith("?"):
         return {"name": name, "type": avro_type, "doc": doc}
-    # The survey's default for the one flag is no null, although null comes first in the union.
-    default = 0 if name == "tooflag" else None
-    return {"name": name, "type": ["null", avro_type.rstrip("?")], "doc": doc, "default": default}
+    return {"name": name, "type": ["null", avro_type.rstrip("?")], "doc": doc, "default": None}
 
 
 def _record(name: str, doc: str, fields: list[dict[str, Any]]) -> dict[str, Any]:
