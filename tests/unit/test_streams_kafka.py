@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from types import SimpleNamespace
 
+import confluent_kafka
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
@@ -96,7 +97,10 @@ def test_a_promise_that_is_repeated_is_not_told():
     "config",
     [{"no.such.setting": 1}, {"session.timeout.ms": "soon"}, {"session.timeout.ms": -5}, {"security.protocol": "SSH"},
      {"ssl.ca.location": "/no/such/file", "security.protocol": "SSL"},
-     {"group.protocol": "consumer", "session.timeout.ms": 6000}],
+     pytest.param(
+         {"group.protocol": "consumer", "session.timeout.ms": 6000},
+         marks=pytest.mark.skipif(confluent_kafka.libversion()[1] < 0x020B0000, reason="older librdkafka accepts it"),
+     )],
 )  # fmt: skip
 def test_a_setting_that_librdkafka_refuses_is_told(config):
     stream = open_stream(URL, group="g", config=config, connect_timeout_s=5)
