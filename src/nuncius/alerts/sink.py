@@ -27,10 +27,3 @@ class AlertSource(Protocol):
 
     def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
         """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
-
-
-class AlertSink(Protocol):
-    """What keeps alerts, such as a folder of files."""
-
-    def write(self, alerts: Sequence[Alert]) -> None:
-        """Keep the alerts; when it returns they are on the disk."""
