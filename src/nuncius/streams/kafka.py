@@ -489,9 +489,7 @@ class KafkaTransport(Transport):
         try:
             self._consumer.commit(offsets=_offsets(positions), asynchronous=not wait)
         except KafkaException as error:
-            log.warning(
-                "positions of %s not committed, so what they cover may come again: %s", self.group, error
-            )
+            self._tell_not_committed(error)
 
     def _commit_last(self, positions: Mapping[Partition, int]) -> None:
         """Commit before leaving; a rebalance that is going on goes on while we wait for it."""
@@ -507,15 +505,14 @@ class KafkaTransport(Transport):
                 self._consumer.commit(offsets=_offsets(positions), asynchronous=False)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.REBALANCE_IN_PROGRESS or time.monotonic() > deadline:
-                    log.warning(
-                        "positions of %s not committed, so what they cover may come again: %s",
-                        self.group,
-                        error,
-                    )
+                    self._tell_not_committed(error)
                     return
                 self._consumer.consume(1, 0.1)  # what comes is not taken any more, so it is the next one's
             else:
                 return
+
+    def _tell_not_committed(self, error: Exception) -> None:
+        log.warning("positions of %s not committed, so what they cover may come again: %s", self.group, error)
 
     def _look_whether_passed(self) -> None:
         """On a quiet topic nothing else tells that an outage is over."""
