@@ -1,12 +1,21 @@
-"""User names and passwords: where they are looked for. They never stand in a repr, a log line, a pickle or an error."""
+"""User names, passwords and tokens: where they are looked for. None of them stands in a repr, a log line or an error.
+
+The order is always the same: the argument, the environment, ``credentials.toml`` in the user's configuration folder, and
+for archives ``~/.netrc``.
+"""
 
 from __future__ import annotations
 
+import netrc
 import os
+import stat
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from nuncius.errors import ConfigurationError
+from nuncius.settings import config_dir
 
 
 class Credentials:
@@ -40,17 +49,60 @@ class Credentials:
         raise TypeError("credentials are not pickled; name them again where they are needed")
 
 
+class Token:
+    """A token that a service has given.
+
+    Parameters
+    ----------
+    value : str
+        The secret.
+    source : str
+        Where it came from, for error messages.
+    """
+
+    __slots__ = ("_value", "source")
+
+    def __init__(self, value: str, *, source: str = "token=") -> None:
+        self._value = value
+        self.source = source
+
+    def reveal(self) -> str:
+        """Return the token; only for handing it to the service that gave it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Token(***, from {self.source})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("tokens are not pickled; name them again where they are needed")
+
+
 CredentialsLike: TypeAlias = "Credentials | tuple[str, str] | Mapping[str, Any] | None"
 """What is accepted as `credentials=`: a pair, a mapping with `username` and `password`, or `Credentials`."""
 
 
-def find_credentials(service: str, given: CredentialsLike = None) -> Credentials | None:
-    """Find a login: the argument, else ``NUNCIUS_<SERVICE>_USERNAME`` and ``…_PASSWORD``; None if there is none.
+def find_credentials(
+    service: str, given: CredentialsLike = None, *, host: str | None = None
+) -> Credentials | None:
+    """Find a login; None if there is none.
+
+    It is looked for in the argument, in ``NUNCIUS_<SERVICE>_USERNAME`` and ``…_PASSWORD``, in ``credentials.toml`` (a
+    table named as the host, else one named as the service), and in netrc by the host.
+
+    Parameters
+    ----------
+    service : str
+        Such as ``"kowalski"``.
+    given : Credentials, pair or mapping, optional
+        The argument.
+    host : str, optional
+        Where the service is.
 
     Raises
     ------
     ConfigurationError
-        If the argument is no pair of texts, or only half of the two variables is set.
+        If the argument is no pair of texts, only half of the two variables is set, or a file of secrets can be read by
+        others or not be understood.
     """
     if isinstance(given, Credentials):
         return given
@@ -64,11 +116,79 @@ def find_credentials(service: str, given: CredentialsLike = None) -> Credentials
         ):
             raise ConfigurationError("credentials= takes (username, password), both texts")
         return Credentials(given[0], given[1])
-    prefix = f"NUNCIUS_{service.upper().replace('-', '_')}"
+    prefix = _prefix(service)
     username, password = os.environ.get(f"{prefix}_USERNAME"), os.environ.get(f"{prefix}_PASSWORD")
     if (username is None) != (password is None):
         missing = "PASSWORD" if password is None else "USERNAME"
         raise ConfigurationError(f"{prefix}_{missing} is not set, but its partner is; set both or none")
-    if username is None or password is None:
+    if username is not None and password is not None:
+        return Credentials(username, password, source=f"{prefix}_USERNAME and {prefix}_PASSWORD")
+    table, source = _table(service, host)
+    if isinstance(table.get("username"), str) and isinstance(table.get("password"), str):
+        return Credentials(table["username"], table["password"], source=source)
+    return _netrc_login(host) if host else None
+
+
+def find_token(service: str, given: str | Token | None = None, *, host: str | None = None) -> Token | None:
+    """Find a token: the argument, ``NUNCIUS_<SERVICE>_TOKEN``, or `token` in ``credentials.toml``; else None.
+
+    Raises
+    ------
+    ConfigurationError
+        If the argument is no text, or the file can be read by others or not be understood.
+    """
+    if isinstance(given, Token):
+        return given
+    if given is not None:
+        if not isinstance(given, str) or not given.strip():
+            raise ConfigurationError("token= takes a text that is not empty")
+        return Token(given.strip())
+    name = f"{_prefix(service)}_TOKEN"
+    if os.environ.get(name):
+        return Token(os.environ[name].strip(), source=name)
+    table, source = _table(service, host)
+    return Token(table["token"], source=source) if isinstance(table.get("token"), str) else None
+
+
+def _prefix(service: str) -> str:
+    return f"NUNCIUS_{service.upper().replace('-', '_')}"
+
+
+def _table(service: str, host: str | None) -> tuple[Mapping[str, Any], str]:
+    """Return what ``credentials.toml`` says of a host or a service, and where it stands."""
+    path = config_dir() / "credentials.toml"
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return {}, ""
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise ConfigurationError(
+            f"{path} holds secrets and can be read by other users; run: chmod 600 {path}", position=str(path)
+        )
+    try:
+        tables = tomllib.loads(text.decode())
+    except ValueError as error:
+        # The parser's own text could quote the line that it stumbles over.
+        raise ConfigurationError(
+            f"{path} is no TOML ({type(error).__name__}); it holds tables such as [kowalski] with username = "
+            '"…" and password = "…"',
+            position=str(path),
+        ) from None
+    for name in (host, service):
+        if name is not None and isinstance(tables.get(name), dict):
+            return tables[name], f"[{name}] in {path}"
+    return {}, ""
+
+
+def _netrc_login(host: str) -> Credentials | None:
+    path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
+    if not path.is_file():
         return None
-    return Credentials(username, password, source=f"{prefix}_USERNAME and {prefix}_PASSWORD")
+    try:
+        found = netrc.netrc(path).authenticators(host)
+    except (OSError, netrc.NetrcParseError) as error:
+        # The parser's own text can quote a password.
+        line = getattr(error, "lineno", None)
+        reason = f"line {line} is not understood" if line else error.strerror or type(error).__name__
+        raise ConfigurationError(f"{path} can't be used: {reason}", position=str(path)) from None
+    return Credentials(found[0], found[2], source=str(path)) if found and found[2] else None

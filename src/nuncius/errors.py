@@ -22,7 +22,7 @@
     └── ForkError (RuntimeError)             a client was carried across a fork
 
 Every message says what failed, where, what was expected and what to do next. The facts are attributes too
-(`service`, `url`, `position`, `attempts`), so that a program needn't read the message. No message holds a
+(`service`, `url`, `status`, `position`, `attempts`), so that a program needn't read the message. No message holds a
 secret.
 """
 
@@ -67,12 +67,15 @@ class NunciusError(Exception):
         The place in a stream, a file or a filter.
     attempts : int, optional
         How often it was tried.
+    status : int, optional
+        The HTTP status of the answer.
     """
 
     service: str | None
     url: str | None
     position: str | None
     attempts: int | None
+    status: int | None
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class NunciusError(Exception):
         url: str | None = None,
         position: str | None = None,
         attempts: int | None = None,
+        status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -89,6 +93,7 @@ class NunciusError(Exception):
         self.url = url
         self.position = position
         self.attempts = attempts
+        self.status = status
 
     def __str__(self) -> str:
         # OSError and its family would print an errno; our message is whole as it is.
@@ -136,7 +141,12 @@ class ServerError(NunciusError):
 
 
 class PartialResultError(NunciusError):
-    """Some parts of what was asked succeeded and some did not."""
+    """Some parts of what was asked succeeded and some did not.
+
+    `result` holds what succeeded, its `failures` say what did not and why.
+    """
+
+    result: Any = None
 
 
 class PacketError(NunciusError, ValueError):

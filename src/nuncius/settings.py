@@ -23,6 +23,16 @@ def data_dir() -> Path:
     return Path(platformdirs.user_data_dir("nuncius"))
 
 
+def config_dir() -> Path:
+    """Return the folder of `credentials.toml`; `NUNCIUS_CONFIG_DIR` moves it."""
+    moved = os.environ.get("NUNCIUS_CONFIG_DIR")
+    if moved:
+        return Path(moved).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("nuncius"))
+
+
 def default_group() -> str:
     """Return the name of this user's consumer group on this machine, made once and then kept.
 

@@ -1,0 +1,255 @@
+"""The two drivers that run operations (`operations.py`): `Driver` blocks, `AsyncDriver` awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+from nuncius._core import http
+from nuncius._core.operations import Call, Gather, Once, Outcome, Request, Sleep
+from nuncius.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    import httpx2
+
+    from nuncius._core.operations import Need, Operation, Response
+
+T = TypeVar("T")
+
+
+class _Running:
+    """An operation that others of the same key wait for."""
+
+    __slots__ = ("done", "outcome")
+
+    def __init__(self, done: Any) -> None:
+        self.done = done
+        # What those who wait are told if this one is cancelled.
+        self.outcome = Outcome(
+            error=UnreachableError("whoever was asking for the same was interrupted; ask again")
+        )
+
+
+class Driver:
+    """Runs operations in the calling thread. Threads may share it; a process after a fork gets new connections.
+
+    Parameters
+    ----------
+    verify : bool or str
+        How servers are verified; see `nuncius._core.http.tls_context`.
+    """
+
+    def __init__(self, *, verify: bool | str = True) -> None:
+        self._verify = verify
+        self._client: httpx2.Client | None = None
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._running: dict[Hashable, _Running] = {}
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end and return its result."""
+        result: Any = None
+        error: Exception | None = None
+        try:
+            while True:
+                need = operation.send(result) if error is None else operation.throw(error)
+                result = error = None
+                try:
+                    result = self._meet(need)
+                except Exception as problem:  # noqa: BLE001 - the operation decides what to do with it
+                    error = problem
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            operation.close()
+
+    def fetched(self, result: T) -> T:
+        """Return a result as it is: here its documents may be fetched when they are needed."""
+        return result
+
+    def close(self) -> None:
+        """Close all connections."""
+        client, self._client = self._client, None
+        if client is not None and self._process == os.getpid():
+            client.close()
+
+    def _meet(self, need: Need) -> Any:
+        match need:
+            case Request():
+                return self._request(need)
+            case Call():
+                return need.function(*need.args)
+            case Gather():
+                return self._gather(need)
+            case Once():
+                return self._once(need)
+            case Sleep():
+                return time.sleep(need.seconds)
+            case _:
+                assert_never(need)
+
+    def _request(self, request: Request) -> Response:
+        import httpx2
+
+        with self._lock:
+            if self._client is None or self._process != os.getpid():
+                self._client, self._process = httpx2.Client(**http.client_options(self._verify)), os.getpid()
+            client = self._client
+        return http.send(client, request)
+
+    def _gather(self, need: Gather) -> list[Outcome]:
+        outcomes = [Outcome() for _ in need.operations]
+        todo = iter(enumerate(need.operations))
+        lock, stop = threading.Lock(), threading.Event()
+
+        def work() -> None:
+            while not stop.is_set():
+                with lock:
+                    index, operation = next(todo, (-1, None))
+                if operation is None:
+                    return
+                try:
+                    outcomes[index] = Outcome(self.run(operation))
+                except Exception as error:  # noqa: BLE001 - handed to who asked
+                    outcomes[index] = Outcome(error=error)
+
+        # Daemons: after Ctrl-C the program need not wait for what is still on its way.
+        threads = [
+            threading.Thread(target=work, daemon=True, name="nuncius-gather")
+            for _ in range(min(need.limit, len(outcomes)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            stop.set()
+        return outcomes
+
+    def _once(self, need: Once) -> Any:
+        with self._lock:
+            running = self._running.get(need.key)
+            mine = running is None
+            if running is None:
+                running = self._running[need.key] = _Running(threading.Event())
+        if not mine:
+            running.done.wait()
+            return running.outcome.result()
+        try:
+            running.outcome = Outcome(self.run(need.make()))
+        except Exception as error:
+            running.outcome = Outcome(error=error)
+            raise
+        finally:
+            with self._lock:
+                self._running.pop(need.key, None)
+            running.done.set()
+        return running.outcome.value
+
+
+class AsyncDriver:
+    """Runs operations in an event loop. Each loop gets connections of its own.
+
+    Parameters
+    ----------
+    verify : bool or str
+        How servers are verified; see `nuncius._core.http.tls_context`.
+    """
+
+    def __init__(self, *, verify: bool | str = True) -> None:
+        self._verify = verify
+        self._clients: weakref.WeakKeyDictionary[Any, httpx2.AsyncClient] = weakref.WeakKeyDictionary()
+        self._running: weakref.WeakKeyDictionary[Any, dict[Hashable, _Running]] = weakref.WeakKeyDictionary()
+
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation to its end and return its result."""
+        result: Any = None
+        error: Exception | None = None
+        try:
+            while True:
+                need = operation.send(result) if error is None else operation.throw(error)
+                result = error = None
+                try:
+                    result = await self._meet(need)
+                except Exception as problem:  # noqa: BLE001 - the operation decides what to do with it
+                    error = problem
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            operation.close()
+
+    async def fetched(self, result: T) -> T:
+        """Fetch all documents of a result in a worker thread: later nothing of it blocks the loop."""
+        if hasattr(result, "docs"):
+            await asyncio.to_thread(lambda: result.docs)
+        return result
+
+    async def close(self) -> None:
+        """Close the connections of the running loop; those of others are closed with their loops."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
+    async def _meet(self, need: Need) -> Any:
+        match need:
+            case Request():
+                return await http.send_async(self._client(), need)
+            case Call():
+                return await asyncio.to_thread(need.function, *need.args)
+            case Gather():
+                return await self._gather(need)
+            case Once():
+                return await self._once(need)
+            case Sleep():
+                return await asyncio.sleep(need.seconds)
+            case _:
+                assert_never(need)
+
+    def _client(self) -> httpx2.AsyncClient:
+        import httpx2
+
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = httpx2.AsyncClient(**http.client_options(self._verify))
+        return client
+
+    async def _gather(self, need: Gather) -> list[Outcome]:
+        slots = asyncio.Semaphore(need.limit)
+
+        async def work(operation: Operation[Any]) -> Outcome:
+            async with slots:
+                try:
+                    return Outcome(await self.run(operation))
+                except Exception as error:  # noqa: BLE001 - handed to who asked
+                    return Outcome(error=error)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work(operation)) for operation in need.operations]
+        return [task.result() for task in tasks]
+
+    async def _once(self, need: Once) -> Any:
+        known = self._running.setdefault(asyncio.get_running_loop(), {})
+        running = known.get(need.key)
+        if running is not None:
+            await running.done.wait()
+            return running.outcome.result()
+        running = known[need.key] = _Running(asyncio.Event())
+        try:
+            running.outcome = Outcome(await self.run(need.make()))
+        except Exception as error:
+            running.outcome = Outcome(error=error)
+            raise
+        finally:
+            known.pop(need.key, None)
+            running.done.set()
+        return running.outcome.value
