@@ -17,6 +17,7 @@ from archive_support import CANDID
 from nuncius import open_archive
 from nuncius.alerts import Alert
 from nuncius.archives import Result
+from nuncius.archives.results import Rows
 from nuncius.errors import ConfigurationError, FilterError, NotFoundError
 from nuncius.sky import separation_arcsec
 
@@ -485,7 +486,7 @@ def test_results_are_fetched_lazily():
             fetched.append(number)
             yield {"n": number}
 
-    result = Result(fetch)
+    result = Result(Rows(fetch))
     assert "not fetched" in repr(result)
     assert fetched == []
     assert next(iter(result)) == {"n": 0}
@@ -497,7 +498,7 @@ def test_results_are_fetched_lazily():
     assert (result[0], result[-1]["n"], [d["n"] for d in result[2:4]]) == ({"n": 0}, 999, [2, 3])
     assert result.docs is result.docs
     assert "1000" in repr(result)
-    assert not Result(lambda: iter(()))
+    assert not Result([])
 
 
 def test_a_large_result_does_not_come_at_once(sky):
@@ -534,7 +535,7 @@ def test_tables_keep_ids_with_19_digits(archive):
 
 
 def _result(*documents):
-    return Result(lambda: iter(documents))
+    return Result(documents)
 
 
 def test_missing_values_are_masked_and_ids_beside_them_keep_their_digits():

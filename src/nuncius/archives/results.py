@@ -4,33 +4,103 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nuncius.errors import UnsupportedError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     import pandas as pd
     from astropy.table import Table
 
-    from nuncius.archives.filters import Document
+    from nuncius.archives.backend import Failure
+    from nuncius.archives.language import Document
+
+
+class Rows:
+    """Documents that are read anew each time they are iterated over.
+
+    Parameters
+    ----------
+    read : callable
+        Starts a reading.
+    """
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], Iterable[Document]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self._read())
 
 
 class Result:
-    """Documents, fetched when they are needed.
+    """Documents.
 
-    Iterating gives them one by one as dictionaries; `docs` is a list of them all, kept once it was asked for.
+    Iterating gives them one by one as dictionaries; `docs` is a list of them all, kept once it was asked for. From an
+    archive in a file they are read when they are needed; from a remote one they are here.
+
+    Parameters
+    ----------
+    documents : iterable of dict
+        They can be iterated over again.
+    keys : sequence, optional
+        Of a search around positions: what the positions are called, in the order asked.
+    failures : sequence of Failure
+        The positions that could not be asked (only with ``allow_partial=True``).
     """
 
-    __slots__ = ("_docs", "_fetch")
+    __slots__ = ("_docs", "_documents", "failures", "keys")
 
-    def __init__(self, fetch: Callable[[], Iterator[Document]]) -> None:
-        self._fetch = fetch
-        self._docs: list[Document] | None = None
+    def __init__(
+        self,
+        documents: Iterable[Document],
+        *,
+        keys: Sequence[Hashable] | None = None,
+        failures: Sequence[Failure] = (),
+    ) -> None:
+        self._documents = documents
+        self._docs: list[Document] | None = documents if isinstance(documents, list) else None
+        self.keys = keys
+        self.failures = tuple(failures)
 
     @property
     def docs(self) -> list[Document]:
         """All documents."""
         if self._docs is None:
-            self._docs = list(self._fetch())
+            self._docs = list(self._documents)
         return self._docs
+
+    @property
+    def complete(self) -> bool:
+        """Whether every part of the question was answered."""
+        return not self.failures
+
+    def by_position(self) -> dict[Hashable, list[Document]]:
+        """Return the documents of each position, by the caller's own keys (else by number), in the order asked.
+
+        A position around which nothing was found has an empty list; one that failed is not there.
+
+        Raises
+        ------
+        UnsupportedError
+            If these are not the documents of a search around positions.
+        """
+        if self.keys is None:
+            raise UnsupportedError("only the result of cone_search and near is divided by position")
+        failed = {index for failure in self.failures for index in failure.indexes}
+        groups: list[list[Document]] = [[] for _ in self.keys]
+        for document in self.docs:
+            groups[document["input_index"]].append(document)
+        return {
+            key: group
+            for index, (key, group) in enumerate(zip(self.keys, groups, strict=True))
+            if index not in failed
+        }
+
+    def nearest(self) -> dict[Hashable, Document | None]:
+        """Return the nearest document of each position, or None; see `by_position`."""
+        return {key: group[0] if group else None for key, group in self.by_position().items()}
 
     def to_table(self) -> Table:
         """Return an astropy table, one row a document and one column a field; what is missing is masked.
@@ -79,7 +149,7 @@ class Result:
         return list(names), rows
 
     def __iter__(self) -> Iterator[Document]:
-        return iter(self._docs) if self._docs is not None else self._fetch()
+        return iter(self._documents if self._docs is None else self._docs)
 
     def __len__(self) -> int:
         return len(self.docs)
@@ -91,7 +161,8 @@ class Result:
         return self.docs[index]
 
     def __repr__(self) -> str:
-        return "<Result: not fetched yet>" if self._docs is None else f"<Result: {len(self._docs)} documents>"
+        missing = "" if self.complete else f", {sum(len(f.indexes) for f in self.failures)} positions failed"
+        return f"<Result: {'not fetched yet' if self._docs is None else f'{len(self._docs)} documents'}{missing}>"
 
     def _repr_html_(self) -> str:
         return f"<p>{len(self)} documents</p>{self.to_table()._repr_html_()}"

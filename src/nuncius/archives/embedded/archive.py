@@ -18,7 +18,7 @@ from nuncius.archives.embedded import query
 from nuncius.archives.embedded.database import VERSION, Database, quoted
 from nuncius.archives.embedded.ingest import IngestReport, batches_of, write
 from nuncius.archives.filters import Projection, check_filter, check_sort, sort_documents
-from nuncius.archives.results import Result
+from nuncius.archives.results import Result, Rows
 from nuncius.errors import ConfigurationError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ class EmbeddedArchive:
         _check_range(skip, limit)
         name = self._known(catalog)
         if not name.endswith("_aux"):
-            return Result(lambda: query.find(self._database, name, condition, wanted, order, skip, limit))
+            return Result(Rows(lambda: query.find(self._database, name, condition, wanted, order, skip, limit)))
 
         def fetch() -> Iterator[Document]:
             found: Iterable[Document] = query.auxiliary(self._database, name, condition)
@@ -260,7 +260,7 @@ class EmbeddedArchive:
                 found = sort_documents(list(found), order)
             return map(wanted.apply, islice(found, skip, None if limit is None else skip + limit))
 
-        return Result(fetch)
+        return Result(Rows(fetch))
 
     def find_one(
         self,
@@ -333,9 +333,9 @@ class EmbeddedArchive:
         if name.endswith("_aux"):
             raise NotFoundError(f"{name} has no positions; search {name.removesuffix('_aux')}", position=name)
         if not len(ra):
-            return Result(lambda: iter(()))
+            return Result([])
         found = query.cones(self._database, name, ra, dec, radius_arcsec, condition, wanted, limit)
-        return Result(lambda: iter(found))
+        return Result(found)
 
     def object(self, object_id: str) -> ArchivedObject:
         """Return all that is known of an object, its light curve merged from all its alerts.
@@ -374,7 +374,7 @@ class EmbeddedArchive:
                 rows = self._database.connection.execute(statement, (document_id,)).fetchall()
             return (query.read_document(*row) for row in rows)
 
-        return Result(fetch)
+        return Result(Rows(fetch))
 
     def packets(self, catalog: str, filter: Mapping[str, Any] | None = None) -> Iterator[bytes]:  # noqa: A002
         """Give the packets of alerts that were kept with ``keep="packet"``, byte for byte.
