@@ -122,6 +122,8 @@ class Backend(ABC):
 
     service: str
     url: str  # without any secret
+    chunk_positions = (250, 1000)  # in one request: at first, and at most
+    side_by_side = 4  # requests at a time
 
     @abstractmethod
     def catalogs(self, deadline: Deadline, *, refresh: bool = False) -> Operation[list[str]]:
@@ -154,8 +156,11 @@ class Backend(ABC):
         """Run a checked pipeline."""
 
     @abstractmethod
-    def cones(self, query: Cones, deadline: Deadline) -> Operation[Hits]:
-        """Find documents around positions."""
+    def cone_chunk(self, query: Cones, deadline: Deadline) -> Operation[list[Document]]:
+        """Find documents around some positions in one request: by position, then by separation.
+
+        Each has `input_index` and `separation_arcsec`; `settled` makes them of what a service answers.
+        """
 
     @abstractmethod
     def info(self, deadline: Deadline) -> Operation[dict[str, Any]]:
@@ -181,6 +186,12 @@ class Backend(ABC):
         if catalog in names:
             return catalog
         raise no_such_catalog(catalog, names, self.service, self.url)
+
+    def cones(self, query: Cones, deadline: Deadline) -> Operation[Hits]:
+        """Find documents around any number of positions."""
+        from nuncius.archives.chunks import search
+
+        return (yield from search([self], query, deadline))
 
     def distinct(
         self, catalog: str, name: str, condition: Mapping[str, Any], deadline: Deadline
@@ -217,7 +228,10 @@ class Backend(ABC):
         inside = region.contains(*np.array(places, dtype=float).reshape(-1, 2).T)
         documents = [document for document, keep in zip(documents, inside, strict=True) if keep]
         for document in documents:
-            del document["separation_arcsec"], document["input_index"]  # of the cones: they mean nothing to the user
+            del (
+                document["separation_arcsec"],
+                document["input_index"],
+            )  # of the cones: they mean nothing to the user
         end = None if query.limit is None else query.skip + query.limit
         return [wanted.strip(d) for d in islice(sort_documents(documents, query.order), query.skip, end)]
 
@@ -241,7 +255,9 @@ class Backend(ABC):
         matched: dict[int, list[Document]] = {}
         for hit in hits.documents:
             matched.setdefault(hit.pop("input_index"), []).append(hit)
-        return [{**wanted.strip(placed[index][0]), "matches": near} for index, near in sorted(matched.items())]
+        return [
+            {**wanted.strip(placed[index][0]), "matches": near} for index, near in sorted(matched.items())
+        ]
 
     def explain(
         self, catalog: str, condition: Mapping[str, Any], order: list[tuple[str, int]], deadline: Deadline
@@ -251,6 +267,35 @@ class Backend(ABC):
             f"{self.service} does not say how it answers a question", service=self.service, url=self.url
         )
         yield  # it is an operation, as all others are
+
+
+def settled(query: Cones, groups: Sequence[list[Document]], wanted: Wanted) -> list[Document]:
+    """Make the documents of cones of what a service answered, one list for each position.
+
+    The service's idea of the radius is not trusted: separations are computed here, and decide.
+    """
+    import numpy as np
+
+    from nuncius.sky import separation_arcsec
+
+    documents = [document for group in groups for document in group]
+    index = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    places = np.array([position_of(document) or (np.nan, np.nan) for document in documents], dtype=float)
+    ra, dec = places.reshape(-1, 2).T
+    distance = separation_arcsec(query.ra[index], query.dec[index], ra, dec)
+    with np.errstate(invalid="ignore"):
+        inside = np.flatnonzero((distance <= query.radius_arcsec) & (distance >= query.minimum_arcsec))
+    inside = inside[np.lexsort((distance[inside], index[inside]))]
+    result: list[Document] = []
+    taken = [0] * len(groups)
+    for number in inside.tolist():
+        position = int(index[number])
+        if query.limit is None or taken[position] < query.limit:
+            taken[position] += 1
+            document = wanted.strip(documents[number])
+            document["separation_arcsec"], document["input_index"] = float(distance[number]), position
+            result.append(document)
+    return result
 
 
 def no_such_catalog(catalog: str, names: Sequence[str], service: str, url: str) -> NotFoundError:
