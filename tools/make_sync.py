@@ -26,6 +26,7 @@ WORDS = (
     (r"StopAsyncIteration", "StopIteration"),
     (r"\bAsync(\w)", r"\1"),
     (r"nuncius\.aio\.", "nuncius."),
+    (r"\._async import", "._sync import"),
 )
 
 

@@ -11,7 +11,16 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.table import MaskedColumn, QTable, Table
 
 from nuncius.errors import ConfigurationError
-from nuncius.sky import ORDER, _centres, cells_of, cone_ranges, separation_arcsec, to_arcsec, to_positions
+from nuncius.sky import (
+    ORDER,
+    _centres,
+    cells_of,
+    cone_ranges,
+    named_positions,
+    separation_arcsec,
+    to_arcsec,
+    to_positions,
+)
 
 # Written by cdshealpix 0.9.0: right ascension, declination, cell of order 29.
 GOLDEN = [
@@ -56,6 +65,20 @@ CELLS = 12 << (2 * ORDER)
         (SkyCoord(10.5 * u.deg, -5.25 * u.deg), [10.5], [-5.25], True),
         (SkyCoord([10.5, 20] * u.deg, [-5.25, 1] * u.deg), [10.5, 20], [-5.25, 1], False),
         (SkyCoord("00h42m00s", "+41d00m00s"), [10.5], [41], True),
+        ("00:42:00 +41:00:00", [10.5], [41], True),
+        ("00:42:00.00-05:15:00.0", [10.5], [-5.25], True),
+        ("00h42m00s -05d15m00s", [10.5], [-5.25], True),
+        (" 00 42 00, -05 15 00 ", [10.5], [-5.25], True),
+        ("00h42m00s -00°15\u203200\u2033", [10.5], [-0.25], True),
+        (("00h42m00s", "-05d15m00.0s"), [10.5], [-5.25], True),
+        (["00:42:00", "-05:15:00"], [10.5], [-5.25], True),
+        (["00:42:00 -05:15:00"], [10.5], [-5.25], False),
+        (["00:42:00 -05:15:00", "01:20:00 +01:00:00"], [10.5, 20], [-5.25, 1], False),
+        ([("00:42:00", "-05:15:00"), (20, 1)], [10.5, 20], [-5.25, 1], False),
+        ([SkyCoord(10.5 * u.deg, -5.25 * u.deg), "01:20:00 +01:00:00"], [10.5, 20], [-5.25, 1], False),
+        ({"a.b": (10.5, -5.25), 7: SkyCoord(20 * u.deg, 1 * u.deg)}, [10.5, 20], [-5.25, 1], False),
+        ({("x", 1): "00:42:00 -05:15:00"}, [10.5], [-5.25], False),
+        ({}, [], [], False),
     ],
 )
 def test_positions_may_be_given_in_many_ways(given, ra, dec, single):
@@ -101,6 +124,10 @@ def test_data_frames_of_positions():
     [
         (10.0, 95.0), (10.0, -90.0001), (math.nan, 0.0), (0.0, math.inf), [(1.0, 2.0), (3.0, math.nan)],
         (1.0, 2.0, 3.0), [(1.0, 2.0, 3.0)], 5.0, "10 20", "ab", {"ra": 1, "dec": 2}, None, ["ra", "dec"],
+        "24:00:00 +00:00:00", "10:60:00 +00:00:00", "10:00:00 +90:00:01", "10.5 -5.25", "10d20m30s +41d16m09s", ("10", "20"),
+        ("10.5", "-5.25"), ["04:46:37.87", -10.0], [("04:46:37.87", -10.0)], {"a": "no"}, {"a": 5}, {"a": (1, 2, 3)},
+        {"ra": [10.0, 20.0], "dec": [1.0, 2.0]}, {"RA": (10.0, 20.0), "Dec": (1.0, 2.0)}, {"a": [(1, 2)]}, b"10 20",
+        {"a": SkyCoord([1] * u.deg, [2] * u.deg)}, [[1.0, "2"]],
         [(1.0, None)], [(1.0, 2.0), (3.0,)], SkyCoord(math.nan * u.deg, 0 * u.deg),
         Table({"ra": [1.0], "d": [1.0]}), Table({"ra": [1.0, math.nan], "dec": [1.0, 2.0]}),
     ],
@@ -114,6 +141,31 @@ def test_the_message_names_the_position_that_is_not_on_the_sky():
     with pytest.raises(ConfigurationError, match=r"position 2 .*dec=95") as caught:
         to_positions([(1, 2), (3, 4), (5, 95)])
     assert caught.value.position == "positions[2]"
+
+
+def test_names_are_the_callers_own():
+    keys, ra, dec, single = named_positions({"obj.1": (1, 2), 7: "00:42:00 +41:00:00", ("a", None): [3, 4]})
+    assert keys == ["obj.1", 7, ("a", None)]
+    np.testing.assert_allclose(ra, [1, 10.5, 3])
+    np.testing.assert_allclose(dec, [2, 41, 4])
+    assert not single
+    assert named_positions((1, 2))[0] is None
+    assert named_positions([])[0] is None
+    with pytest.raises(ConfigurationError, match=r"'obj\.1'") as caught:
+        named_positions({"fine": (1, 2), "obj.1": (3, 95)})
+    assert caught.value.position == "positions['obj.1']"
+
+
+def test_texts_are_those_of_astropy():
+    rng = np.random.default_rng(4)
+    places = SkyCoord(rng.uniform(0, 360, 50) * u.deg, rng.uniform(-90, 90, 50) * u.deg)
+    for style in ({"sep": ":"}, {"sep": " "}, {}):
+        for precision in (0, 2, 7):
+            texts = places.to_string("hmsdms", precision=precision, **style)
+            expected = SkyCoord(texts, unit=(u.hourangle, u.deg))
+            ra, dec, _ = to_positions(texts)
+            np.testing.assert_allclose(ra, expected.ra.deg, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(dec, expected.dec.deg, rtol=0, atol=1e-9)
 
 
 def test_no_positions_are_an_empty_list_of_positions():

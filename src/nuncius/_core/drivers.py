@@ -14,7 +14,7 @@ from nuncius._core.operations import Call, Gather, Once, Outcome, Request, Sleep
 from nuncius.errors import UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
     import httpx2
 
@@ -70,9 +70,9 @@ class Driver:
         finally:
             operation.close()
 
-    def fetched(self, result: T) -> T:
-        """Return a result as it is: here its documents may be fetched when they are needed."""
-        return result
+    def listed(self, items: Iterable[T]) -> Iterable[T]:
+        """Return what can be iterated over as it is: here it may be read when it is needed."""
+        return items
 
     def close(self) -> None:
         """Close all connections."""
@@ -187,11 +187,9 @@ class AsyncDriver:
         finally:
             operation.close()
 
-    async def fetched(self, result: T) -> T:
-        """Fetch all documents of a result in a worker thread: later nothing of it blocks the loop."""
-        if hasattr(result, "docs"):
-            await asyncio.to_thread(lambda: result.docs)
-        return result
+    async def listed(self, items: Iterable[T]) -> Iterable[T]:
+        """Return a list, read in a worker thread: later nothing of it blocks the loop."""
+        return items if isinstance(items, list) else await asyncio.to_thread(list, items)
 
     async def close(self) -> None:
         """Close the connections of the running loop; those of others are closed with their loops."""

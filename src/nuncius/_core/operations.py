@@ -27,6 +27,7 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from nuncius.errors import DeadlineError
@@ -119,6 +120,12 @@ class Call:
 
 Need: TypeAlias = Request | Sleep | Gather | Once | Call
 Operation: TypeAlias = Generator[Need, Any, T]
+
+
+def calling(function: Callable[..., T], *args: Any, **options: Any) -> Operation[T]:
+    """Return the operation that calls one function that blocks."""
+    result: T = yield Call(partial(function, *args, **options))
+    return result
 
 
 class Deadline:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from nuncius.alerts.alert import Alert
     from nuncius.errors import PacketError
@@ -27,3 +27,14 @@ class AlertSource(Protocol):
 
     def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
         """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
+
+
+@runtime_checkable
+class AsyncAlertSource(Protocol):
+    """The same for an async stream."""
+
+    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> AsyncIterator[Sequence[Alert]]:
+        """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
+
+
+AnyAlertSource: TypeAlias = AlertSource | AsyncAlertSource

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.wanted import POSITION, Wanted, position_of
-from nuncius.errors import NotFoundError, PartialResultError, UnsupportedError
+from nuncius.errors import NotFoundError, PartialResultError, ServerError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -280,11 +280,12 @@ def settled(query: Cones, groups: Sequence[list[Document]], wanted: Wanted) -> l
 
     documents = [document for group in groups for document in group]
     index = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    places = np.array([position_of(document) or (np.nan, np.nan) for document in documents], dtype=float)
-    ra, dec = places.reshape(-1, 2).T
+    places = [position_of(document) for document in documents]
+    if None in places:
+        raise ServerError(f"{query.catalog}: a document near a position came without its {POSITION}")
+    ra, dec = np.array(places, dtype=float).reshape(-1, 2).T
     distance = separation_arcsec(query.ra[index], query.dec[index], ra, dec)
-    with np.errstate(invalid="ignore"):
-        inside = np.flatnonzero((distance <= query.radius_arcsec) & (distance >= query.minimum_arcsec))
+    inside = np.flatnonzero((distance <= query.radius_arcsec) & (distance >= query.minimum_arcsec))
     inside = inside[np.lexsort((distance[inside], index[inside]))]
     result: list[Document] = []
     taken = [0] * len(groups)

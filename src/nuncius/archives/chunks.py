@@ -7,6 +7,7 @@ the same loop serves one archive and a federation of them.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nuncius._core.operations import Gather, Sleep
 from nuncius.archives.backend import Failure, Hits
-from nuncius.errors import DeadlineError, NunciusError, ServerError, UnreachableError
+from nuncius.errors import DeadlineError, ServerError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
     from nuncius._core.operations import Deadline, Operation
     from nuncius.archives.backend import Backend, Cones
     from nuncius.archives.language import Document
+    from nuncius.errors import NunciusError
 
 _QUICK_S, _SLOW_S = 1.0, 5.0  # an answer within these doubles, beyond these halves, the next piece
 _TIMEOUTS = 3  # halvings because of time-outs, before the positions count as failed
 _IDLE_S = 0.02
+_SMALLEST = 10  # positions; a request costs about as much as that many of them
 _PAYLOAD_TOO_LARGE = 413
 
 
@@ -43,9 +46,13 @@ class _Queue:
         self.found: dict[int, list[Document]] = {}
         self.failures: list[Failure] = []
 
-    def take(self, most: int) -> tuple[list[int], int] | None:
-        """Take positions, or None if there are none now."""
+    def take(self, most: int, workers: int) -> tuple[list[int], int] | None:
+        """Take positions, or None if there are none now.
+
+        Towards the end pieces get smaller, so that nobody waits for one worker with a large one.
+        """
         with self.lock:
+            most = min(most, max(_SMALLEST, math.ceil((self._end - self._next) / (2 * workers))))
             if self._waiting:
                 indexes, timeouts = self._waiting.popleft()
                 if len(indexes) > most:
@@ -146,10 +153,12 @@ def search(backends: Sequence[Backend], query: Cones, deadline: Deadline) -> Ope
     return Hits(documents, sorted(failures, key=lambda failure: failure.indexes[0]))
 
 
-def _work(member: Member, queue: _Queue, query: Cones, deadline: Deadline) -> Operation[None]:
+def _work(
+    member: Member, queue: _Queue, query: Cones, deadline: Deadline, workers: int, *, alone: bool
+) -> Operation[None]:
     """Take positions and ask for them, until there are none or the archive is lost."""
     while member.error is None:
-        taken = queue.take(member.size)
+        taken = queue.take(member.size, workers)
         if taken is None:
             if queue.is_over:
                 return
@@ -161,6 +170,10 @@ def _work(member: Member, queue: _Queue, query: Cones, deadline: Deadline) -> Op
             part = replace(query, ra=query.ra[indexes], dec=query.dec[indexes])
             documents = yield from member.backend.cone_chunk(part, deadline)
         except DeadlineError as error:
+            if not alone and deadline.remaining_s > 0:
+                member.error = error  # the others are quicker than a second time-out
+                queue.give_back([indexes], timeouts)
+                continue
             _halve(queue, member, indexes, timeouts + 1, error, may_go_on=deadline.remaining_s > 0)
         except UnreachableError as error:
             member.error = error

@@ -72,7 +72,9 @@ class Wanted:
     def _spare(self, path: str) -> None:
         """Don't leave out a field, nor one that it stands in."""
         assert self.fields is not None
-        for name in [n for n in self.fields if path == n or path.startswith(f"{n}.") or n.startswith(f"{path}.")]:
+        for name in [
+            n for n in self.fields if path == n or path.startswith(f"{n}.") or n.startswith(f"{path}.")
+        ]:
             del self.fields[name]
             self._added.append(name)
         if not self.fields:

@@ -252,7 +252,9 @@ class EmbeddedArchive:
         _check_range(skip, limit)
         name = self._known(catalog)
         if not name.endswith("_aux"):
-            return Result(Rows(lambda: query.find(self._database, name, condition, wanted, order, skip, limit)))
+            return Result(
+                Rows(lambda: query.find(self._database, name, condition, wanted, order, skip, limit))
+            )
 
         def fetch() -> Iterator[Document]:
             found: Iterable[Document] = query.auxiliary(self._database, name, condition)

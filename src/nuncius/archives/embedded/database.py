@@ -1,33 +1,47 @@
 """The SQLite file of an archive: opening, layout, connections, and SQLite's errors in our words.
 
-Layout, version 1. For each catalog of alerts, such as ZTF_alerts, four tables:
+Layout, version 2. The table ``catalogs`` names the catalogs and their kind: 'alerts' or 'catalog'. For each catalog of
+alerts, such as ZTF_alerts, four tables:
 
 - ``ZTF_alerts``: a row an alert. Columns that are asked for most are lifted out of the document; `hpx` is the HEALPix
   cell of the position (nested, order 29); `digest` tells a redelivery from a revision.
 - ``ZTF_alerts:images``: the cutouts.
 - ``ZTF_alerts:points``: the histories, a row an entry, each once however many alerts repeat it.
 - ``ZTF_alerts:revisions``: earlier versions of alerts that came again with other content.
+
+A reference catalog, such as Gaia_EDR3, is one table, whose columns are called as those of alerts, so that the same
+queries serve both. While it is loaded its name is another (``Gaia_EDR3:loading:…``), which no catalog can have.
+
+Layout 1 had no kinds. Files of it are read as they are, and brought to layout 2 when they are opened for writing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 import time
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from nuncius.errors import ConfigurationError, NotFoundError, StorageError
+from nuncius.errors import ConfigurationError, DeadlineError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-APPLICATION_ID = 0x4E554E43  # "NUNC"
-VERSION = 1
+    from nuncius.errors import NunciusError
 
+APPLICATION_ID = 0x4E554E43  # "NUNC"
+VERSION = 2
+
+Kind: TypeAlias = Literal["alerts", "catalog"]
+
+_DEADLINE_STEPS = (
+    5000  # of SQLite's virtual machine between two looks at the clock: about a tenth of a millisecond
+)
 _BUSY_S = 30.0
 _PAGE_CACHE_KIB = 64 * 1024
 _MMAP_BYTES = 1 << 30
@@ -96,8 +110,33 @@ CREATE TABLE "{name}:revisions" (
     packet BLOB,
     PRIMARY KEY (alert, digest)
 );
-INSERT INTO catalogs (name) VALUES ('{name}');
+INSERT INTO catalogs (name, kind) VALUES ('{name}', 'alerts');
 """
+# An `_id` may be a number here, as in Kowalski's Gaia_EDR3, so its column has no type that would change it. What is
+# indexed stands in _REFERENCE_INDEXES, for a table is filled faster without.
+_REFERENCE_TABLE = """
+CREATE TABLE "{name}" (
+    id INTEGER PRIMARY KEY,
+    _id NOT NULL,
+    alert_id,
+    object_id TEXT,
+    mjd REAL,
+    ra REAL,
+    dec REAL,
+    hpx INTEGER,
+    images INTEGER NOT NULL DEFAULT 0,
+    annotations TEXT,
+    document TEXT NOT NULL,
+    extras TEXT
+)
+"""
+_REFERENCE_INDEXES = (
+    'CREATE UNIQUE INDEX "{name}:by_id" ON "{name}" (_id)',
+    'CREATE INDEX "{name}:by_place" ON "{name}" (hpx, ra, dec)',
+)
+# No colon: it sets the tables of a catalog apart from their catalog.
+_REFERENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_RESERVED_NAME = re.compile(r"sqlite_.*|catalogs|.*_alerts|.*_aux", re.IGNORECASE)
 
 
 class _Connection:
@@ -175,17 +214,84 @@ class Database:
         """Say SQLite's errors in our words: for a ``with`` block, which then raises `StorageError`."""
         return self._errors
 
-    def catalogs(self) -> list[str]:
-        """Return the names of the catalogs of alerts."""
+    @property
+    def layout(self) -> int:
+        """The version of the file's layout."""
         with self.errors():
-            return [name for (name,) in self.connection.execute("SELECT name FROM catalogs ORDER BY name")]
+            return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextlib.contextmanager
+    def deadline(self, seconds: float | None) -> Iterator[None]:
+        """Limit how long this thread may ask the archive within a ``with`` block; None is no limit.
+
+        What takes longer is broken off. Of two blocks, one in the other, the earlier end holds.
+
+        Raises
+        ------
+        DeadlineError
+            When the time is over.
+        """
+        if seconds is None:
+            yield
+            return
+        connection = self.connection
+        outer: float | None = getattr(self._local, "deadline", None)
+        end = time.monotonic() + seconds
+        self._local.deadline = end if outer is None else min(end, outer)
+        connection.set_progress_handler(self._is_too_late, _DEADLINE_STEPS)
+        try:
+            self.check_deadline()
+            yield
+        finally:
+            self._local.deadline = outer
+            if outer is None:
+                connection.set_progress_handler(None, 0)
+
+    def check_deadline(self) -> None:
+        """Raise `DeadlineError` if the time of this thread's `deadline` is over."""
+        if self._is_too_late():
+            raise self._late()
+
+    def _is_too_late(self) -> bool:
+        end: float | None = getattr(self._local, "deadline", None)
+        return end is not None and time.monotonic() >= end
+
+    def _late(self) -> DeadlineError:
+        return DeadlineError(
+            f"the archive {self.path} did not answer in the time that was given; ask for less at once, make an index for "
+            "what is asked often, or give more time",
+            position=str(self.path),
+        )
+
+    def catalogs(self, kind: Kind | None = None) -> list[str]:
+        """Return the names of the catalogs, all or those of a kind."""
+        with self.errors():
+            rows = self.connection.execute("SELECT * FROM catalogs ORDER BY name").fetchall()
+        # A file of layout 1, which has alerts alone, has no column of kinds. Another program may be adding it just now.
+        return [name for name, *rest in rows if kind is None or (rest[0] if rest else "alerts") == kind]
 
     def create_catalog(self, name: str) -> None:
-        """Make the tables of a catalog, within a transaction."""
+        """Make the tables of a catalog of alerts, within a transaction."""
         # Statement by statement: executescript would commit the transaction first.
         for statement in _CATALOG_TABLES.format(name=name).split(";\n"):
             if statement.strip():
                 self.connection.execute(statement)
+
+    def create_reference(self, name: str) -> None:
+        """Make the table of a reference catalog, within a transaction; `publish_reference` shows it to the world."""
+        self.connection.execute(_REFERENCE_TABLE.format(name=name))
+
+    def publish_reference(self, made: str, name: str) -> None:
+        """Give a table of `create_reference` its name and indexes, within a transaction.
+
+        A reference catalog that has the name is replaced.
+        """
+        execute = self.connection.execute
+        execute(f"DROP TABLE IF EXISTS {quoted(name)}")
+        execute(f"ALTER TABLE {quoted(made)} RENAME TO {quoted(name)}")
+        for statement in _REFERENCE_INDEXES:
+            execute(statement.format(name=name))
+        execute("INSERT OR REPLACE INTO catalogs (name, kind) VALUES (?, 'catalog')", (name,))
 
     def close(self) -> None:
         """Close all connections."""
@@ -252,23 +358,36 @@ class Database:
                 "other programs could not read while one writes. Keep the archive on a local disk",
                 position=str(self.path),
             )
-        if version == 0:
-            self._create()
+        if version < VERSION:
+            self._bring_up_to_date()
 
-    def _create(self) -> None:
+    def _bring_up_to_date(self) -> None:
+        """Make the tables of a new file, or the changes since an earlier layout, in one transaction."""
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
-        if (
-            connection.execute("PRAGMA user_version").fetchone()[0] == 0
-        ):  # another process may have been quicker
-            connection.execute("CREATE TABLE IF NOT EXISTS catalogs (name TEXT PRIMARY KEY)")
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[
+                0
+            ]  # another process may have been quicker
+            if version == 0:
+                connection.execute(
+                    "CREATE TABLE catalogs (name TEXT PRIMARY KEY, kind TEXT NOT NULL DEFAULT 'alerts')"
+                )
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            elif version == 1:
+                connection.execute("ALTER TABLE catalogs ADD COLUMN kind TEXT NOT NULL DEFAULT 'alerts'")
+            connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
 
-    def _explained(self, error: sqlite3.Error) -> StorageError:
+    def _explained(self, error: sqlite3.Error) -> StorageError | DeadlineError:
         name = getattr(error, "sqlite_errorname", "") or ""
         text = str(error)
+        if name.startswith("SQLITE_INTERRUPT") and self._is_too_late():
+            return self._late()
         if name.startswith("SQLITE_FULL"):
             reason = "the disk is full. What is in the archive stays readable; make room and go on"
         elif name.startswith("SQLITE_READONLY") or "readonly" in text:
@@ -290,7 +409,7 @@ class Database:
 class _Errors:
     """Turns SQLite's errors into ours; a class, because a generator would cost a tenth of a quick query."""
 
-    def __init__(self, explained: Callable[[sqlite3.Error], StorageError]) -> None:
+    def __init__(self, explained: Callable[[sqlite3.Error], NunciusError]) -> None:
         self._explained = explained
 
     def __enter__(self) -> None:
@@ -358,3 +477,22 @@ def _refuse_network_file_system(path: Path) -> None:
 def quoted(name: str) -> str:
     """Quote a table name."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def check_reference_name(name: str) -> None:
+    """Refuse what can't be the name of a reference catalog.
+
+    Raises
+    ------
+    ConfigurationError
+        If it can't.
+    """
+    if not isinstance(name, str) or not _REFERENCE_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} can't be the name of a catalog: letters, digits, _ and - make one, such as 'Gaia_EDR3'"
+        )
+    if _RESERVED_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} can't be the name of a reference catalog: names that end in _alerts or _aux are those of alerts, "
+            "and 'catalogs' and 'sqlite_…' those of the file itself"
+        )

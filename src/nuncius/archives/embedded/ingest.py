@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import json
@@ -20,7 +21,7 @@ from nuncius.errors import ConfigurationError, PacketError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.database import Database
@@ -63,20 +64,44 @@ class IngestReport:
         return self.received / self.seconds if self.seconds else 0.0
 
 
-def batches_of(alerts: AlertSource | Iterable[Alert]) -> Iterator[Sequence[Alert]]:
-    """Give alerts in batches; a stream's batch is acknowledged when the next one is asked for."""
-    if isinstance(alerts, AlertSource):
-        yield from alerts.batches(_BATCH, 1.0)
-        return
-    rest = iter(alerts)
-    while batch := list(itertools.islice(rest, _BATCH)):
-        for alert in batch:
-            if not isinstance(alert, Alert):
-                raise ConfigurationError(
-                    f"ingest takes a stream or alerts, not {type(alert).__name__}: Alert.from_bytes makes an alert of "
-                    "bytes, read_packets reads files"
-                )
-        yield batch
+class Batches:
+    """Alerts in batches; a stream's batch is acknowledged when the next one is asked for.
+
+    Parameters
+    ----------
+    alerts : stream or iterable of Alert
+        Where they come from.
+    """
+
+    def __init__(self, alerts: Any) -> None:
+        self._alerts = alerts
+
+    def __iter__(self) -> Iterator[Sequence[Alert]]:
+        if isinstance(self._alerts, AlertSource):
+            yield from self._alerts.batches(_BATCH, 1.0)
+            return
+        rest = iter(self._alerts)
+        while batch := list(itertools.islice(rest, _BATCH)):
+            for alert in batch:
+                if not isinstance(alert, Alert):
+                    raise ConfigurationError(
+                        f"ingest takes a stream or alerts, not {type(alert).__name__}: Alert.from_bytes makes an alert "
+                        "of bytes, read_packets reads files"
+                    )
+            yield batch
+
+
+class AsyncBatches(Batches):
+    """The same, also from an async stream; what comes from elsewhere is read in a worker thread."""
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Alert]]:
+        if hasattr(self._alerts, "__aiter__"):
+            async for batch in self._alerts.batches(_BATCH, 1.0):
+                yield batch
+            return
+        batches = iter(self)
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            yield batch
 
 
 def write(

@@ -1,7 +1,7 @@
-"""Positions on the sky: what users may give, separations, HEALPix cells, and the cells of a cone.
+"""HEALPix cells: of positions, of cones, and of any region by splitting.
 
-Angles are degrees in the ICRS unless a name says otherwise. Cells are HEALPix cells of the nested scheme at order 29
-(0.4 milliarcseconds), which fit into 64-bit integers: a cell `c` of order `k` holds those from ``c << 2 * (29 - k)`` on.
+Cells are of the nested scheme at order 29 (0.4 milliarcseconds), which fit into 64-bit integers: a cell `c` of order `k`
+holds those from ``c << 2 * (29 - k)`` on.
 
 Source of the cell formulas: Górski et al. 2005, ApJ 622, 759, section 4 and 5.
 """
@@ -9,22 +9,26 @@ Source of the cell formulas: Górski et al. 2005, ApJ 622, 759, section 4 and 5.
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from nuncius.errors import ConfigurationError
+from nuncius.sky.positions import ARCSEC, separation_arcsec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from numpy.typing import NDArray
 
     Floats: TypeAlias = NDArray[np.float64]
     Integers: TypeAlias = NDArray[np.int64]
+    Flags: TypeAlias = NDArray[np.bool_]
+    Judge: TypeAlias = Callable[[Floats, Floats, float], tuple[Flags, Flags]]
 
 ORDER = 29
+CELLS = 12 << (2 * ORDER)
 _NSIDE = 1 << ORDER
-_ARCSEC = math.radians(1 / 3600)
 
 # How far a position may move in the unit square of its base cell when it moves by one radian on the sky: the largest
 # slope of the projection, which it has at the poles (sqrt(3/2) along the meridian, 0.86 across).
@@ -35,90 +39,6 @@ _MAX_CELLS = 2000  # of one large cone; a finer coverage costs more than the row
 # Rows and columns of the twelve base cells.
 _FACE_ROW = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])
 _FACE_COLUMN = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])
-
-
-def to_positions(positions: Any) -> tuple[Floats, Floats, bool]:
-    """Turn what a user gives as position(s) into right ascensions and declinations in degrees.
-
-    Parameters
-    ----------
-    positions : SkyCoord, Table, (ra, dec) or sequence of (ra, dec)
-        A table needs columns `ra` and `dec`; a column without unit counts as degrees.
-
-    Returns
-    -------
-    ra, dec : array of float, shape (n,)
-    is_single : bool
-        Whether one position was given, and not a list of them.
-
-    Raises
-    ------
-    ConfigurationError
-        If they are no positions, or not on the sky.
-    """
-    if hasattr(positions, "icrs"):
-        icrs = positions.icrs
-        ra, dec = np.atleast_1d(icrs.ra.deg), np.atleast_1d(icrs.dec.deg)
-        single = positions.isscalar
-    elif hasattr(positions, "colnames") or hasattr(positions, "columns"):
-        ra, dec = _column(positions, "ra"), _column(positions, "dec")
-        single = False
-    else:
-        ra, dec, single = _pairs(positions)
-    ra, dec = np.asarray(ra, dtype=np.float64).ravel(), np.asarray(dec, dtype=np.float64).ravel()
-    bad = ~(np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90))
-    if bad.any():
-        index = int(np.flatnonzero(bad)[0])
-        raise ConfigurationError(
-            f"position {index} (ra={ra[index]}, dec={dec[index]}) is not on the sky; give ICRS degrees",
-            position=f"positions[{index}]",
-        )
-    return ra % 360, dec, single
-
-
-def to_arcsec(radius: Any) -> float:
-    """Turn a radius into arcseconds: a Quantity, an Angle, or a text with its unit such as ``"2 arcsec"``.
-
-    Raises
-    ------
-    ConfigurationError
-        If it has no unit (2 what?), or is no angle between 0 and 180 degrees.
-    """
-    import astropy.units as u
-    from astropy.coordinates import Angle
-
-    if isinstance(radius, str):
-        # astropy reads a bare "2" as an error and "2s" as hours; a unit name is what we mean.
-        match = re.fullmatch(
-            r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(arcsec|arcmin|deg|\"|'|°|mas|rad)\s*", radius
-        )
-        if match is None:
-            raise ConfigurationError(f"radius={radius!r} is not understood; write for example '2 arcsec'")
-        names = {'"': "arcsec", "'": "arcmin", "°": "deg"}
-        radius = float(match[1]) * u.Unit(names.get(match[2], match[2]))
-    if not isinstance(radius, (u.Quantity, Angle)):
-        raise ConfigurationError(
-            f"radius={radius!r} has no unit; write for example 2 * u.arcsec (astropy.units) or '2 arcsec'"
-        )
-    try:
-        arcsec = float(radius.to_value(u.arcsec))
-    except (u.UnitConversionError, TypeError) as error:
-        raise ConfigurationError(f"radius={radius} is no angle: {error}") from error
-    if not 0 <= arcsec <= 180 * 3600:
-        raise ConfigurationError(f"radius={radius} is not between 0 and 180 degrees")
-    return arcsec
-
-
-def separation_arcsec(ra1: Any, dec1: Any, ra2: Any, dec2: Any) -> Floats:
-    """Return the angles between positions (degrees) in arcseconds, exact at any distance (Vincenty's formula)."""
-    phi1, phi2 = np.radians(dec1), np.radians(dec2)
-    delta = np.radians(np.asarray(ra2) - np.asarray(ra1))
-    sin1, cos1, sin2, cos2 = np.sin(phi1), np.cos(phi1), np.sin(phi2), np.cos(phi2)
-    cos_delta = np.cos(delta)
-    across = np.hypot(cos2 * np.sin(delta), cos1 * sin2 - sin1 * cos2 * cos_delta)
-    along = sin1 * sin2 + cos1 * cos2 * cos_delta
-    result: Floats = np.degrees(np.arctan2(across, along)) * 3600
-    return result
 
 
 def cells_of(ra: Any, dec: Any) -> Integers:
@@ -150,7 +70,7 @@ def cone_ranges(ra: Floats, dec: Floats, radius_arcsec: float) -> tuple[Integers
     at the poles and at RA 0 too. Where the square crosses the edge of a base cell, and for large cones, cells are
     split from the base cells on, and kept when their centre is nearer than the radius plus their own.
     """
-    radius = max(radius_arcsec * _ARCSEC, _RESOLUTION_RAD)
+    radius = max(radius_arcsec * ARCSEC, _RESOLUTION_RAD)
     reach = math.ceil(_STEEPEST * radius * _NSIDE)
     shift = (8 * reach - 1).bit_length()
     if shift > ORDER - 1:
@@ -185,30 +105,70 @@ def _joined(parts: list[tuple[Integers, Integers, Integers]]) -> tuple[Integers,
 
 def _coverage(ra: float, dec: float, radius: float, index: int) -> tuple[Integers, Integers, Integers]:
     """Cover one cone (radius in radians) by splitting cells from the base cells on."""
+
+    def judge(at_ra: Floats, at_dec: Floats, own: float) -> tuple[Flags, Flags]:
+        distance = separation_arcsec(ra, dec, at_ra, at_dec) * ARCSEC
+        touching = distance <= radius + own
+        return touching & (distance + own <= radius), touching
+
+    low, high = cover(judge, max_cells=_MAX_CELLS, smallest=radius / 16)
+    return np.full(len(low), index, np.int64), low, high
+
+
+def cover(judge: Judge, *, max_cells: int, smallest: float = 0.0) -> tuple[Integers, Integers]:
+    """Cover a region by splitting cells from the base cells on.
+
+    Parameters
+    ----------
+    judge : callable
+        Is given the centres of cells (degrees) and the farthest that any of them reaches (radians); tells which of
+        them lie in the region whole, and which at least in part. In doubt a cell is not whole, and does touch.
+    max_cells : int
+        How many cells on the edge of the region are enough.
+    smallest : float
+        Radius in radians below which cells are not split.
+
+    Returns
+    -------
+    low, high : array of int, shape (n,)
+        Ranges of cells of order 29, sorted and disjoint, `low` inclusive and `high` exclusive.
+    """
     cells, order = np.arange(12, dtype=np.int64), 0
     done: list[tuple[Integers, int]] = []
     while True:
         own = _cell_radius(order)
-        distance = separation_arcsec(ra, dec, *_centres(cells, order)) * _ARCSEC
-        touching = distance <= radius + own
-        whole = touching & (distance + own <= radius)
+        whole, touching = judge(*_centres(cells, order), own)
         done.append((cells[whole], order))
         cells = cells[touching & ~whole]
-        if order == ORDER or own < radius / 16 or len(cells) > _MAX_CELLS:
+        if order == ORDER or own < smallest or len(cells) > max_cells:
             done.append((cells, order))
             break
         cells = (cells[:, None] * 4 + np.arange(4)).ravel()
         order += 1
     low = np.concatenate([cells << (2 * (ORDER - order)) for cells, order in done])
     high = np.concatenate([(cells + 1) << (2 * (ORDER - order)) for cells, order in done])
-    in_order = np.argsort(low)
-    low, high = low[in_order], high[in_order]
-    # Neighbouring cells are one range.
-    begins = (
-        np.flatnonzero(np.concatenate([[True], low[1:] != high[:-1]])) if len(low) else np.array([], np.int64)
-    )
-    ends = np.concatenate([begins[1:], [len(low)]]) - 1 if len(low) else begins
-    return np.full(len(begins), index, np.int64), low[begins], high[ends]
+    return merged(low, high)
+
+
+def merged(low: Integers, high: Integers) -> tuple[Integers, Integers]:
+    """Sort ranges, and make one of those that touch or overlap."""
+    if not len(low):
+        return low, high
+    in_order = np.argsort(low, kind="stable")
+    low, reach = low[in_order], np.maximum.accumulate(high[in_order])
+    begins = np.flatnonzero(np.concatenate([[True], low[1:] > reach[:-1]]))
+    ends = np.concatenate([begins[1:], [len(low)]]) - 1
+    return low[begins], reach[ends]
+
+
+def cells_of_ranges(low: Integers, high: Integers, order: int) -> Integers:
+    """Return the cells of an order that ranges of order 29 touch, sorted, each once."""
+    shift = 2 * (ORDER - order)
+    first, last = merged(low >> shift, ((high - 1) >> shift) + 1)
+    counts = last - first
+    starts = np.cumsum(counts) - counts
+    result: Integers = np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(first - starts, counts)
+    return result
 
 
 def _cell_radius(order: int) -> float:
@@ -259,24 +219,59 @@ def _cell(face: Integers, x: Integers, y: Integers, order: int) -> Integers:
 
 def _centres(cells: Integers, order: int) -> tuple[Floats, Floats]:
     """Return the centres of cells of an order, in degrees."""
+    face, x, y = _parts(cells, order)
+    nside = float(1 << order)
+    return _sky(face, (x + 0.5) / nside, (y + 0.5) / nside)
+
+
+def corners(cells: Integers, order: int) -> tuple[Floats, Floats]:
+    """Return the corners of cells of an order in degrees, shape (n, 4): south, east, north, west."""
+    face, x, y = _parts(cells, order)
+    nside = float(1 << order)
+    right, up = np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1])
+    return _sky(face[:, None], (x[:, None] + right) / nside, (y[:, None] + up) / nside)
+
+
+def ring_numbers(cells: Integers, order: int) -> Integers:
+    """Return the numbers in the ring scheme of cells of the nested one."""
     nside = 1 << order
-    face, inside = cells >> (2 * order), cells & ((1 << (2 * order)) - 1)
-    x, y = _gather(inside), _gather(inside >> 1)
+    face, x, y = _parts(cells, order)
     row = (_FACE_ROW[face] << order) - x - y - 1
-    ring = np.where(row < nside, row, np.where(row > 3 * nside, 4 * nside - row, nside))
-    cap = ring / nside
-    z = np.where(
-        row < nside,
-        1 - cap**2 / 3,
-        np.where(row > 3 * nside, cap**2 / 3 - 1, (2 * nside - row) * 2 / (3 * nside)),
+    north, south = row < nside, row > 3 * nside
+    size = np.where(north, row, np.where(south, 4 * nside - row, nside))
+    before = np.where(
+        north,
+        2 * size * (size - 1),
+        np.where(
+            south, 12 * nside**2 - 2 * size * (size + 1), 2 * nside * (nside - 1) + (row - nside) * 4 * nside
+        ),
     )
+    shift = np.where(north | south, 0, (row - nside) & 1)
+    along = (_FACE_COLUMN[face] * size + x - y + 1 + shift) // 2
+    along = np.where(along > 4 * size, along - 4 * size, np.where(along < 1, along + 4 * size, along))
+    result: Integers = before + along - 1
+    return result
+
+
+def _parts(cells: Integers, order: int) -> tuple[Integers, Integers, Integers]:
+    """Return base cells and the integer coordinates within them."""
+    inside = cells & ((1 << (2 * order)) - 1)
+    return cells >> (2 * order), _gather(inside), _gather(inside >> 1)
+
+
+def _sky(face: Any, x: Any, y: Any) -> tuple[Floats, Floats]:
+    """Return the positions (degrees) of points in the unit squares of base cells."""
+    row = _FACE_ROW[face] - x - y  # from 0 at the north pole to 4 at the south pole
+    north, south = row < 1, row > 3
+    ring = np.where(north, row, np.where(south, 4 - row, 1.0))
     column = _FACE_COLUMN[face] * ring + x - y
     column = np.where(column < 0, column + 8 * ring, column)
-    dec = np.degrees(np.arcsin(z))
-    # In the caps from the distance to the pole, sin(distance / 2) = cap / sqrt(6): near the pole z has no digits left.
-    polar = 90 - np.degrees(2 * np.arcsin(cap / math.sqrt(6)))
-    dec = np.where(row < nside, polar, np.where(row > 3 * nside, -polar, dec))
-    return 45.0 * column / ring, dec
+    # In the caps from the distance to the pole, sin(distance / 2) = ring / sqrt(6): near the pole z has no digits left.
+    polar = 90 - np.degrees(2 * np.arcsin(ring / math.sqrt(6)))
+    belt = np.degrees(np.arcsin(np.clip((2 - row) * 2 / 3, -1, 1)))
+    dec = np.where(north, polar, np.where(south, -polar, belt))
+    ra = 45.0 * np.where(ring > 0, column, _FACE_COLUMN[face]) / np.where(ring > 0, ring, 1.0)
+    return ra % 360, dec
 
 
 _MASKS = (
@@ -298,40 +293,3 @@ def _gather(bits: Integers) -> Integers:
     for shift, mask in zip((1, 2, 4, 8, 16), (m for _, m in reversed(_MASKS[:-1])), strict=True):
         bits = (bits | (bits >> shift)) & mask
     return bits
-
-
-def _column(table: Any, name: str) -> Any:
-    names = {str(column).lower(): column for column in (getattr(table, "colnames", None) or table.columns)}
-    if name not in names:
-        raise ConfigurationError(f"the table of positions has no column {name!r}; it has {', '.join(names)}")
-    column = table[names[name]]
-    mask = getattr(column, "mask", None)
-    column = getattr(column, "unmasked", column)
-    try:
-        if getattr(column, "unit", None) is not None and hasattr(column, "to"):
-            column = column.to("deg").value
-        values = np.asarray(column, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"the column {name!r} of the table holds no angles: {error}") from error
-    # A masked position is none; pandas has a method of that name.
-    return values if mask is None or callable(mask) else np.where(mask, np.nan, values)
-
-
-def _pairs(positions: Any) -> tuple[Any, Any, bool]:
-    try:
-        # numpy would drop the unit of a Quantity without a word.
-        array = np.asarray(
-            positions.to_value("deg") if hasattr(positions, "to_value") else positions, dtype=np.float64
-        )
-    except (TypeError, ValueError):
-        array = np.empty(())
-    if array.shape == (0,):
-        return array, array, False
-    if array.shape == (2,):
-        return array[:1], array[1:], True
-    if array.ndim == 2 and array.shape[1] == 2:
-        return array[:, 0], array[:, 1], False
-    raise ConfigurationError(
-        f"positions are a SkyCoord, a table with columns ra and dec, (ra, dec) or a list of such pairs in degrees, not "
-        f"{type(positions).__name__}{f' of shape {array.shape}' if array.shape else ''}"
-    )

@@ -1,0 +1,29 @@
+"""Positions on the sky: what users may give, separations, HEALPix cells, and regions.
+
+Angles are degrees in the ICRS unless a name says otherwise. Cells are HEALPix cells of the nested scheme at order 29.
+"""
+
+from __future__ import annotations
+
+from nuncius.sky.cells import CELLS, ORDER, _centres, cells_of, cone_ranges
+from nuncius.sky.positions import named_positions, separation_arcsec, to_arcsec, to_positions
+from nuncius.sky.regions import Cone, Moc, Polygon, Region, Union, to_geojson, to_region
+
+__all__ = [
+    "CELLS",
+    "ORDER",
+    "Cone",
+    "Moc",
+    "Polygon",
+    "Region",
+    "Union",
+    "_centres",
+    "cells_of",
+    "cone_ranges",
+    "named_positions",
+    "separation_arcsec",
+    "to_arcsec",
+    "to_geojson",
+    "to_positions",
+    "to_region",
+]
