@@ -3,8 +3,11 @@
 >>> async with nuncius.aio.open_stream("kafka://localhost:9092/alerts") as stream:  # doctest: +SKIP
 ...     async for alert in stream:
 ...         print(alert)
+>>> async with nuncius.aio.open_archive("kowalski+https://kowalski.caltech.edu") as archive:  # doctest: +SKIP
+...     await archive.count("ZTF_alerts", {"objectId": "ZTF20acfkzcg"})
 """
 
+from nuncius.archives.opening import open_async_archive as open_archive
 from nuncius.brokers import open_async_stream as open_stream
 
-__all__ = ["open_stream"]
+__all__ = ["open_archive", "open_stream"]

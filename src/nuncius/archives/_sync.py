@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from nuncius._core.operations import Deadline
 from nuncius._core.progress import progress_bar
 from nuncius.archives.backend import Cones, Find, partial
-from nuncius.archives.language import Projection, check_filter, check_pipeline, check_sort
+from nuncius.archives.language import Projection, check_filter, check_sort
 from nuncius.archives.results import Result
 from nuncius.errors import ConfigurationError
 
@@ -167,6 +167,8 @@ class Archive:
         NotFoundError
             If there is no such catalog.
         """
+        from nuncius.archives.language import check_pipeline
+
         stages = check_pipeline(pipeline)
         found = self._driver.run(self._backend.aggregate(catalog, stages, self._deadline(timeout_s)))
         return Result(self._driver.listed(found))

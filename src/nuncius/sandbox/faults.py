@@ -54,7 +54,17 @@ class Fault:
 
 
 class Faults:
-    """Notes the requests that arrive, and lets some of them fail."""
+    """Notes the requests that arrive, and lets some of them fail.
+
+    Parameters
+    ----------
+    app : ASGI application
+        The server.
+    requests : list of SandboxRequest
+        Where the requests are noted.
+    delay_s, delay_per_position_s : float
+        How much slower than possible each answer is.
+    """
 
     def __init__(
         self, app: Any, requests: list[SandboxRequest], delay_s: float, delay_per_position_s: float
@@ -68,10 +78,12 @@ class Faults:
         self.expired: datetime | None = None
 
     def add(self, fault: Fault) -> None:
+        """Let something go wrong; what was added earlier happens earlier."""
         with self._lock:
             self._waiting.append(fault)
 
     def clear(self) -> None:
+        """Forget the faults that did not happen yet."""
         with self._lock:
             self._waiting.clear()
         self.expired = None
@@ -92,6 +104,7 @@ class Faults:
         receive: Callable[[], Awaitable[dict[str, Any]]],
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
+        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius.errors import UnreachableError
-from nuncius.sandbox.faults import Fault, Faults, SandboxRequest
+from nuncius.sandbox.faults import Fault, Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
     from nuncius.archives.server import Limits
+    from nuncius.sandbox.faults import SandboxRequest
 
 _START_S = 20.0
 _STOP_S = 5.0

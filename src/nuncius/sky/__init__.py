@@ -5,9 +5,14 @@ Angles are degrees in the ICRS unless a name says otherwise. Cells are HEALPix c
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nuncius.sky.cells import CELLS, ORDER, _centres, cells_of, cone_ranges
 from nuncius.sky.positions import named_positions, separation_arcsec, to_arcsec, to_positions
 from nuncius.sky.regions import Cone, Moc, Polygon, Region, Union, to_geojson, to_region
+
+if TYPE_CHECKING:
+    from nuncius.sky.positions import Floats as Floats
 
 __all__ = [
     "CELLS",

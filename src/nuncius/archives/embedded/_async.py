@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nuncius._core.operations import calling
 from nuncius._core.progress import progress_bar
 from nuncius.archives._async import AsyncArchive
-from nuncius.archives.embedded import care, export, ingest, load, query
+from nuncius.archives.embedded import care, ingest, query
 from nuncius.archives.embedded.objects import read_object
 from nuncius.archives.language import check_filter
 from nuncius.archives.results import Result
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.backend import EmbeddedBackend
     from nuncius.archives.embedded.database import Database
+    from nuncius.archives.embedded.export import ExportReport
+    from nuncius.archives.embedded.load import LoadReport
     from nuncius.archives.embedded.objects import ArchivedObject
 
 _KEEPS = ("document", "packet", "measurements")
@@ -100,7 +102,7 @@ class AsyncEmbeddedArchive(AsyncArchive):
         columns: Sequence[str] | None = None,
         replace: bool = False,
         progress: bool = True,
-    ) -> load.LoadReport:
+    ) -> LoadReport:
         """Load a reference catalogue, to be asked and cross-matched like any other catalog.
 
         Parameters
@@ -129,10 +131,12 @@ class AsyncEmbeddedArchive(AsyncArchive):
         StorageError
             If the archive can't be written; nothing of the catalog is there then.
         """
+        from nuncius.archives.embedded.load import load_catalog
+
         with progress_bar("rows loaded", wanted=progress) as advance:
             return await self._driver.run(
                 calling(
-                    load.load_catalog, self._database, name, table_or_path, ra, dec,
+                    load_catalog, self._database, name, table_or_path, ra, dec,
                     columns=columns, replace=replace, advance=advance,
                 )
             )  # fmt: skip
@@ -176,7 +180,7 @@ class AsyncEmbeddedArchive(AsyncArchive):
 
     async def export(
         self, path: str | Path, *, catalogs: Sequence[str] | None = None, progress: bool = True
-    ) -> export.ExportReport:
+    ) -> ExportReport:
         """Write catalogs as Parquet files, divided by place on the sky, so that lsdb, Dask and others read them.
 
         Parameters
@@ -195,9 +199,11 @@ class AsyncEmbeddedArchive(AsyncArchive):
         StorageError
             If the folder exists or can't be written.
         """
+        from nuncius.archives.embedded.export import export
+
         with progress_bar("documents exported", wanted=progress) as advance:
             return await self._driver.run(
-                calling(export.export, self._database, path, catalogs=catalogs, advance=advance)
+                calling(export, self._database, path, catalogs=catalogs, advance=advance)
             )
 
     async def create_index(self, catalog: str, field: str) -> None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
@@ -170,8 +170,6 @@ class Fields:
 
     def __init__(self, database: Database, catalog: str) -> None:
         self.catalog = catalog
-        self._lifted = _lifted_columns(catalog)
-        self._images = frozenset(survey_of_catalog(catalog).cutout_fields)
         self._indexes = _indexes(database, catalog)
         self._known: dict[str, Field | None] = {}
 
@@ -182,18 +180,21 @@ class Fields:
         return self._known[path]
 
     def _field(self, path: str) -> Field:
-        top = path.partition(".")[0]
-        guard = ""
-        if top == "annotations":
-            guard = "annotations IS NOT NULL"
-        elif top in self._images:
-            guard = "images <> 0"
-        lifted = self._lifted.get(path)
-        bare = Field(path, guard, lifted)
-        index = index_name(self.catalog, path)
+        field = _bare(self.catalog, path)
+        name = index_name(self.catalog, path)
         # An index of another release may be on another key; SQLite would not take it for ours.
-        used = self._indexes.get(index) == _index_sql(self.catalog, bare)
-        return Field(path, guard, lifted, index if used else None)
+        return replace(field, index=name) if self._indexes.get(name) == _index_sql(self.catalog, field) else field
+
+
+def _bare(catalog: str, path: str) -> Field:
+    """Return a field as it is without an index."""
+    top = path.partition(".")[0]
+    guard = ""
+    if top == "annotations":
+        guard = "annotations IS NOT NULL"
+    elif top in survey_of_catalog(catalog).cutout_fields:
+        guard = "images <> 0"
+    return Field(path, guard, _lifted_columns(catalog).get(path))
 
 
 def is_plain(path: str) -> bool:
@@ -250,6 +251,8 @@ def create_index(database: Database, catalog: str, path: str) -> str:
         If the archive can't be written.
     """
     field = _indexable(catalog, path)
+    if path == "_id":
+        return f"{catalog}:by_id"  # each catalog has one
     name = index_name(catalog, path)
     made = _indexes(database, catalog).get(name)
     if made == _index_sql(catalog, field):
@@ -295,21 +298,10 @@ def _indexable(catalog: str, path: str) -> Field:
             f"{path!r} can't be indexed; give a path such as 'candidate.drb', of letters, digits, _ and -",
             position=str(path),
         )
-    field = Fields._field(_Unindexed(catalog), path)
+    field = _bare(catalog, path)
     if field.guard:
         raise FilterError(f"{path!r} is not kept in the documents, so that it can't be indexed", position=path)
     return field
-
-
-class _Unindexed(Fields):
-    """The fields of a catalog without a look at its indexes."""
-
-    def __init__(self, catalog: str) -> None:
-        self.catalog = catalog
-        self._lifted = {}
-        self._images = frozenset(survey_of_catalog(catalog).cutout_fields)
-        self._indexes = {}
-        self._known = {}
 
 
 def _index_sql(catalog: str, field: Field) -> str:

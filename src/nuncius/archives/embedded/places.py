@@ -19,7 +19,7 @@ from nuncius.sky import cone_ranges, separation_arcsec
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -42,7 +42,15 @@ class _Hits(NamedTuple):
 
     cone: Integers
     number: Integers  # of a row
+    ra: Floats
+    dec: Floats
     distance: Floats  # arcseconds
+
+    def take(self, which: Any) -> _Hits:
+        """Return some of them."""
+        return _Hits(
+            self.cone[which], self.number[which], self.ra[which], self.dec[which], self.distance[which]
+        )
 
 
 # Cones ---------------------------------------------------------------------------------------------------------------
@@ -95,10 +103,10 @@ def cones(
         if limit is not None and not condition:
             hits = _nearest(hits, limit)
         reader = _Reader(database, name, condition, projection)
-        rows = reader.rows(hits.number)
+        rows = reader.rows(hits.number, hits.ra, hits.dec)
         found = []
         taken: dict[int, int] = defaultdict(int)
-        for cone, number, distance in zip(*(column.tolist() for column in hits), strict=True):
+        for cone, number, distance in _triples(hits):
             if limit is not None and taken[cone] >= limit:
                 continue
             document = reader.document(rows.get(number))
@@ -112,26 +120,35 @@ def cones(
 
 
 def _hits(
-    connection: sqlite3.Connection, name: str, ra: Any, dec: Any, radius_arcsec: float, minimum_arcsec: float = 0.0
+    connection: sqlite3.Connection,
+    name: str,
+    ra: Any,
+    dec: Any,
+    radius_arcsec: float,
+    minimum_arcsec: float = 0.0,
 ) -> _Hits:
     """Find the rows around positions."""
     index, low, high = cone_ranges(ra, dec, radius_arcsec)
-    select = _near_one if len(ra) == 1 and len(index) <= _AT_ONCE // 2 else _near_many
+    select = _near_one if len(ra) == 1 and len(index) <= _AT_ONCE else _near_many
     candidates = select(connection, quoted(name), index, low, high)
     if not candidates:
-        return _Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        return _Hits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0))
     cone, number, near_ra, near_dec = (np.array(column) for column in zip(*candidates, strict=True))
     distance = separation_arcsec(ra[cone], dec[cone], near_ra, near_dec)
     inside = np.flatnonzero((distance <= radius_arcsec) & (distance >= minimum_arcsec))
     inside = inside[np.lexsort((number[inside], distance[inside], cone[inside]))]
-    return _Hits(cone[inside], number[inside], distance[inside])
+    return _Hits(cone, number, near_ra, near_dec, distance).take(inside)
+
+
+def _triples(hits: _Hits) -> Iterator[tuple[int, int, float]]:
+    return zip(hits.cone.tolist(), hits.number.tolist(), hits.distance.tolist(), strict=True)
 
 
 def _nearest(hits: _Hits, limit: int) -> _Hits:
     """Keep the first hits of each position."""
     begins = np.searchsorted(hits.cone, hits.cone)  # where the hits of the same position begin
     kept = np.arange(len(hits.cone)) - begins < limit
-    return _Hits(*(column[kept] for column in hits))
+    return hits.take(kept)
 
 
 def _near_one(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
@@ -182,25 +199,25 @@ def within(
         If the deadline of the database is over.
     """
     with database.errors():
-        numbers = np.sort(_numbers_within(database, name, region))
+        places = _within(database, name, region)
         stop = None if limit is None else skip + limit
         if not order:
             reader = _Reader(database, name, condition, projection)
-            for document in islice(reader.documents(numbers), skip, stop):
-                yield document
+            found = (reader.finished(document, row) for row, document in reader.pairs(*places))
+            yield from islice(found, skip, stop)
             return
         # Sorted without the images, which would not fit into memory; they are fetched for what is left.
         plain = _Reader(database, name, condition, Projection(None), images=False)
-        numbered = {id(document): (document, row) for row, document in plain.pairs(numbers)}
+        numbered = {id(document): (document, row) for row, document in plain.pairs(*places)}
         reader = _Reader(database, name, {}, projection)
         for document in sort_documents([document for document, _ in numbered.values()], order)[skip:stop]:
             yield reader.finished(*numbered[id(document)])
 
 
-def _numbers_within(database: Database, name: str, region: Region) -> Integers:
-    """Return the numbers of the rows in a region."""
+def _within(database: Database, name: str, region: Region) -> tuple[Integers, Floats, Floats]:
+    """Return the numbers and positions of the rows in a region, in the order of the numbers."""
     low, high = region.ranges()
-    found = [np.empty(0, np.int64)]
+    parts = [(np.empty(0, np.int64), np.empty(0), np.empty(0))]
     step = _AT_ONCE // 2
     for start in range(0, len(low), step):
         bounds = np.stack([low[start : start + step], high[start : start + step]], axis=1)
@@ -210,10 +227,21 @@ def _numbers_within(database: Database, name: str, region: Region) -> Integers:
         )
         cursor = database.connection.execute(statement, bounds.ravel().tolist())
         while rows := cursor.fetchmany(_PAIRS):
-            number, ra, dec = (np.array(column) for column in zip(*rows, strict=True))
-            found.append(number[region.contains(ra, dec)])
+            number, ra, dec = _arrays(rows)
+            inside = region.contains(ra, dec)
+            parts.append((number[inside], ra[inside], dec[inside]))
             database.check_deadline()
-    return np.concatenate(found)
+    number, ra, dec = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(number)
+    return number[order], ra[order], dec[order]
+
+
+def _arrays(rows: list[Any]) -> tuple[Integers, Floats, Floats]:
+    """Turn rows of number, right ascension and declination into columns."""
+    if not rows:
+        return np.empty(0, np.int64), np.empty(0), np.empty(0)
+    number, ra, dec = zip(*rows, strict=True)
+    return np.array(number, np.int64), np.array(ra, np.float64), np.array(dec, np.float64)
 
 
 # Cross-matches -------------------------------------------------------------------------------------------------------
@@ -273,7 +301,12 @@ def crossmatch(
                 if limit is not None and not right_condition:
                     hits = _nearest(hits, limit)  # noqa: PLW2901 - the same hits, fewer
                 for group in _groups(hits):
-                    yield from _matched(reader, neighbours, numbers, group, limit)
+                    positions = np.unique(group.cone)
+                    rows = reader.rows(numbers[positions], ra[positions], dec[positions])
+                    for position, near in _neighbours(neighbours, group, limit).items():
+                        document = reader.document(rows.get(int(numbers[position])))
+                        if document is not None:
+                            yield {**document, "matches": near}
 
 
 def _sources(
@@ -286,7 +319,7 @@ def _sources(
         while ids := [document["_id"] for document in islice(wanted, _AT_ONCE)]:
             marks = ", ".join("?" * len(ids))
             statement = f"SELECT id, ra, dec FROM {quoted(left)} WHERE _id IN ({marks}) AND hpx IS NOT NULL"
-            yield from _arrays(database.connection.execute(statement, ids).fetchall())
+            yield _arrays(database.connection.execute(statement, ids).fetchall())
     elif _size(database, right) * 10 < _size(database, left):
         found = [np.empty(0, np.int64)]
         for _, ra, dec in _all_sources(database, right):
@@ -295,7 +328,7 @@ def _sources(
         for start in range(0, len(numbers), _AT_ONCE):
             some = numbers[start : start + _AT_ONCE].tolist()
             statement = f"SELECT id, ra, dec FROM {quoted(left)} WHERE id IN ({', '.join('?' * len(some))})"
-            yield from _arrays(database.connection.execute(statement, some).fetchall())
+            yield _arrays(database.connection.execute(statement, some).fetchall())
     else:
         yield from _all_sources(database, left)
 
@@ -310,13 +343,7 @@ def _all_sources(database: Database, name: str) -> Iterator[tuple[Integers, Floa
     last: tuple[Any, ...] = (-1, 0.0, 0.0, 0)
     while rows := database.connection.execute(statement, (*last, _POSITIONS)).fetchall():
         last = rows[-1]
-        yield from _arrays([(number, ra, dec) for _, ra, dec, number in rows])
-
-
-def _arrays(rows: list[Any]) -> Iterator[tuple[Integers, Floats, Floats]]:
-    if rows:
-        number, ra, dec = zip(*rows, strict=True)
-        yield np.array(number), np.array(ra, np.float64), np.array(dec, np.float64)
+        yield _arrays([(number, ra, dec) for _, ra, dec, number in rows])
 
 
 def _size(database: Database, name: str) -> int:
@@ -328,7 +355,9 @@ def _pieces(database: Database, name: str, ra: Floats, dec: Floats, radius_arcse
     """Find the rows around positions, so many at a time that what is found fits into memory."""
     start, step = 0, min(len(ra), _POSITIONS // 10)
     while start < len(ra):
-        hits = _hits(database.connection, name, ra[start : start + step], dec[start : start + step], radius_arcsec)
+        hits = _hits(
+            database.connection, name, ra[start : start + step], dec[start : start + step], radius_arcsec
+        )
         database.check_deadline()
         yield hits._replace(cone=hits.cone + start)
         start += step
@@ -343,28 +372,22 @@ def _groups(hits: _Hits) -> Iterator[_Hits]:
         if stop < len(hits.cone):
             first = int(np.searchsorted(hits.cone, hits.cone[stop]))
             stop = first if first > start else int(np.searchsorted(hits.cone, hits.cone[stop], side="right"))
-        yield _Hits(*(column[start:stop] for column in hits))
+        yield hits.take(slice(start, stop))
         start = stop
 
 
-def _matched(
-    reader: _Reader, neighbours: _Reader, numbers: Integers, hits: _Hits, limit: int | None
-) -> Iterator[Document]:
-    """Put documents and their neighbours together."""
-    rows, near_rows = reader.rows(numbers[np.unique(hits.cone)]), neighbours.rows(hits.number)
-    found: dict[int, list[Document]] = defaultdict(list)
-    for cone, number, distance in zip(*(column.tolist() for column in hits), strict=True):
-        if limit is not None and len(found[cone]) >= limit:
+def _neighbours(reader: _Reader, hits: _Hits, limit: int | None) -> dict[int, list[Document]]:
+    """Return the documents of hits, by position."""
+    rows = reader.rows(hits.number, hits.ra, hits.dec)
+    found: dict[int, list[Document]] = {}
+    for cone, number, distance in _triples(hits):
+        if limit is not None and len(found.get(cone, ())) >= limit:
             continue
-        document = neighbours.document(near_rows.get(number))
+        document = reader.document(rows.get(number))
         if document is not None:
             document["separation_arcsec"] = distance
-            found[cone].append(document)
-    for cone, near in found.items():
-        document = reader.document(rows.get(int(numbers[cone]))) if near else None
-        if document is not None:
-            document["matches"] = near
-            yield document
+            found.setdefault(cone, []).append(document)
+    return found
 
 
 # Documents -----------------------------------------------------------------------------------------------------------
@@ -389,16 +412,20 @@ class _Reader:
         self._asked = query._asked_images(name, condition)
         self._wanted = query._wanted_images(name, projection) if images else ()
 
-    def rows(self, numbers: Iterable[int]) -> dict[int, tuple[Any, ...]]:
-        """Return rows by their numbers; what another program has deleted meanwhile is left out."""
+    def rows(self, numbers: Integers, ra: Floats, dec: Floats) -> dict[int, tuple[Any, ...]]:
+        """Return rows by their numbers, without those that another program has deleted or replaced meanwhile."""
+        unique, first = np.unique(numbers, return_index=True)
+        places = dict(
+            zip(unique.tolist(), zip(ra[first].tolist(), dec[first].tolist(), strict=True), strict=True)
+        )
         found: dict[int, tuple[Any, ...]] = {}
-        unique = np.unique(np.fromiter(numbers, np.int64)).tolist()
         for start in range(0, len(unique), _AT_ONCE):
-            some = unique[start : start + _AT_ONCE]
+            some = unique[start : start + _AT_ONCE].tolist()
             marks = ", ".join("?" * len(some))
             statement = f"SELECT {_ROW} FROM {quoted(self._name)} WHERE id IN ({marks})"
             for row in self._database.connection.execute(statement, some):
-                found[row[0]] = row
+                if row[1:3] == places[row[0]]:
+                    found[row[0]] = row
         return found
 
     def document(self, row: tuple[Any, ...] | None) -> Document | None:
@@ -406,17 +433,12 @@ class _Reader:
         document = None if row is None else self._checked(row)
         return None if row is None or document is None else self.finished(document, row)
 
-    def documents(self, numbers: Integers) -> Iterator[Document]:
-        """Give the documents of rows, in the order of the numbers."""
-        for row, document in self.pairs(numbers):
-            yield self.finished(document, row)
-
-    def pairs(self, numbers: Integers) -> Iterator[tuple[tuple[Any, ...], Document]]:
-        """Give rows and their documents that meet the filter, without images."""
+    def pairs(self, numbers: Integers, ra: Floats, dec: Floats) -> Iterator[tuple[tuple[Any, ...], Document]]:
+        """Give rows and their documents that meet the filter, without images, in the order of the numbers."""
         for start in range(0, len(numbers), _AT_ONCE):
-            some = numbers[start : start + _AT_ONCE]
-            rows = self.rows(some)
-            for number in some.tolist():
+            some = slice(start, start + _AT_ONCE)
+            rows = self.rows(numbers[some], ra[some], dec[some])
+            for number in numbers[some].tolist():
                 row = rows.get(number)
                 document = None if row is None else self._checked(row)
                 if row is not None and document is not None:

@@ -1,125 +1,49 @@
-"""How the archive is asked: what SQLite's indexes can select is selected in SQL, the matcher decides on the rest.
+"""How the archive is asked: SQL decides on the rows that it can decide on, the matcher on the others.
 
-SQL may select too much and never too little: each document is compared with the whole filter again.
+Names of catalogs may be those of alerts, of reference catalogs, and of the histories of objects (``…_aux``).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from nuncius._core.jsontext import from_text
-from nuncius.alerts.surveys.base import identifier
-from nuncius.alerts.times import JD_OF_MJD_0
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.archives.embedded.database import quoted
-from nuncius.archives.filters import matches, sort_documents
-from nuncius.sky import cone_ranges, separation_arcsec
+from nuncius.archives.embedded.fields import OBJECT, ODD, create_index, drop_index, indexes
+from nuncius.archives.embedded.rows import (
+    COLUMNS,
+    asked_images,
+    read_document,
+    read_images,
+    read_rows,
+    wanted_images,
+)
+from nuncius.archives.embedded.select import Selection
+from nuncius.archives.language import Projection, distinct_values, matches, sort_documents
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from nuncius.archives.embedded.database import Database
-    from nuncius.archives.filters import Document, Projection
+    from nuncius.archives.language import Document
 
-_COLUMNS = "id, images, document, extras, annotations"
-_AT_ONCE = 400  # bound parameters in one statement; SQLite allows 999 in its oldest builds
-_JD_SLACK = 1e-6  # a tenth of a second: what the detour of a Julian date over floats may cost
+__all__ = [
+    "auxiliary",
+    "count",
+    "create_index",
+    "distinct",
+    "drop_index",
+    "estimated_count",
+    "find",
+    "indexes",
+    "read_document",
+]
 
-
-class Selection:
-    """What of a filter SQL can answer with an index, for one catalog of alerts.
-
-    Parameters
-    ----------
-    catalog : str
-        The catalog.
-    condition : mapping
-        A checked filter.
-    """
-
-    def __init__(self, catalog: str, condition: Mapping[str, Any]) -> None:
-        self.clauses: list[str] = []
-        self.values: list[Any] = []
-        self._columns = _lifted_columns(catalog)
-        for path, wanted in condition.items():
-            if path in self._columns:
-                self._lift(path, wanted)
-        for part in condition.get("$and", ()):
-            for path, wanted in part.items():
-                if path in self._columns:
-                    self._lift(path, wanted)
-
-    @property
-    def where(self) -> str:
-        """The WHERE clause, or nothing."""
-        return " WHERE " + " AND ".join(self.clauses) if self.clauses else ""
-
-    def _lift(self, path: str, wanted: Any) -> None:
-        column, convert = self._columns[path]
-        operators = (
-            wanted
-            if isinstance(wanted, dict) and any(key.startswith("$") for key in wanted)
-            else {"$eq": wanted}
-        )
-        for operator, operand in operators.items():
-            if operator in {"$eq", "$in"}:
-                self._equal(path, column, convert, operand if operator == "$in" else [operand])
-            elif operator in {"$gt", "$gte", "$lt", "$lte"} and column == "mjd":
-                self._bound(operator, operand)
-
-    def _equal(self, path: str, column: str, convert: Any, operands: list[Any]) -> None:
-        if (
-            not operands
-            or len(operands) > _AT_ONCE
-            or not all(isinstance(value, convert) for value in operands)
-        ):
-            return
-        if column == "mjd" or not all(_fits(column, value) for value in operands):
-            return
-        self.clauses.append(f"{column} IN ({', '.join('?' * len(operands))})")
-        self.values += operands
-
-    def _bound(self, operator: str, operand: Any) -> None:
-        if isinstance(operand, bool) or not isinstance(operand, (int, float)):
-            return
-        sign = -1 if operator.startswith("$g") else 1
-        try:
-            bound = operand - JD_OF_MJD_0 + sign * _JD_SLACK
-        except OverflowError:
-            return
-        # Dates that an alert can't have are in the document alone: test packets have Unix times in this field.
-        self.clauses.append(f"(mjd IS NULL OR mjd {'>=' if sign < 0 else '<='} ?)")
-        self.values.append(bound)
-
-
-def _fits(column: str, value: Any) -> bool:
-    """Tell whether a value stands in a column as it stands in the document."""
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**63  # all that SQLite has
-    return column != "object_id" or identifier(value) is not None  # "NONE" is a name in the document alone
-
-
-@cache
-def _lifted_columns(catalog: str) -> dict[str, tuple[str, Any]]:
-    """Return which paths of a document stand in columns of their own, and the types for which both agree."""
-    prefix = survey_of_catalog(catalog).catalog_prefix
-    columns: dict[str, tuple[str, Any]] = {"_id": ("_id", str)}
-    if prefix == "LSST":
-        columns["diaSourceId"] = ("alert_id", int)
-    elif prefix != "GENERIC":
-        columns["candid"] = ("alert_id", int)
-        columns["objectid" if prefix == "WNTR" else "objectId"] = ("object_id", str)
-        if prefix != "DECAM":
-            columns["candidate.jd"] = ("mjd", (int, float))
-    return columns
+_AT_ONCE = 400  # documents that are read together
+_T_COLUMNS = ", ".join(f"t.{name}" for name in ("id", *COLUMNS))
 
 
 def find(
@@ -127,180 +51,296 @@ def find(
     catalog: str,
     condition: Mapping[str, Any],
     projection: Projection,
-    order: list[tuple[str, int]],
-    skip: int,
-    limit: int | None,
+    order: Sequence[tuple[str, int]] = (),
+    skip: int = 0,
+    limit: int | None = None,
 ) -> Iterator[Document]:
-    """Give the documents of a catalog of alerts that meet a filter."""
-    found = _matching(database, catalog, condition)
-    if order:
-        # Sorted without the images, which would not fit into memory; they are fetched for what is left.
-        numbered = {id(document): (document, number, count) for document, number, count in found}
-        ordered = sort_documents([document for document, _, _ in numbered.values()], order)
-        found = (numbered[id(document)] for document in ordered)
-    images = _wanted_images(catalog, projection)
-    for document, number, image_count in islice(found, skip, None if limit is None else skip + limit):
-        if image_count and images:
+    """Give the documents of a catalog that meet a checked filter.
+
+    Without an order they come as they came into the archive.
+    """
+    if is_auxiliary(catalog):
+        found: Iterable[Document] = auxiliary(database, catalog, condition)
+        found = sort_documents(list(found), list(order)) if order else found
+        yield from map(projection.apply, islice(found, skip, _end(skip, limit)))
+        return
+    images = wanted_images(catalog, projection)
+    for row in select(database, catalog, condition, order, skip, limit):
+        yield projection.apply(row.read(database, catalog, images))
+
+
+def count(
+    database: Database, catalog: str, condition: Mapping[str, Any], skip: int = 0, limit: int | None = None
+) -> int:
+    """Count the documents of a catalog that meet a checked filter."""
+    if is_auxiliary(catalog):
+        found = sum(1 for _ in auxiliary(database, catalog, condition))
+    elif not condition:
+        found = _all_rows(database, catalog)
+    else:
+        found = _count(database, catalog, condition)
+    left = max(0, found - skip)
+    return left if limit is None else min(left, limit)
+
+
+def estimated_count(database: Database, catalog: str) -> int:
+    """Tell about how many documents a catalog has, at once.
+
+    It is the span of the numbers of the rows, which is exact unless something was deleted in the middle; the documents
+    of histories are counted.
+    """
+    if is_auxiliary(catalog):
+        return count(database, catalog, {})
+    with database.errors():
+        first, last = database.connection.execute(
+            f"SELECT (SELECT min(id) FROM {quoted(catalog)}), (SELECT max(id) FROM {quoted(catalog)})"
+        ).fetchone()
+    return 0 if first is None else int(last - first + 1)
+
+
+def distinct(database: Database, catalog: str, field: str, condition: Mapping[str, Any]) -> list[Any]:
+    """Return the values that a field has in the documents that meet a checked filter, each once, in order."""
+    names = field.split(".")
+    if is_auxiliary(catalog):
+        return distinct_values(auxiliary(database, catalog, condition), field)
+    selection = Selection.of(database, catalog, condition)
+    of = selection.fields[field]
+    if of is None:
+        return distinct_values(find(database, catalog, condition, Projection([names[0]])), field)
+    key = selection.key(of)
+    # Rows that SQL can't decide on come by their number, all others by the text of the value.
+    plain = f"v = 1 AND {key} IS NOT {ODD}"
+    text = "json_quote(_id)" if field == "_id" else of.text
+    statement = (
+        f"SELECT DISTINCT CASE WHEN {plain} THEN NULL ELSE id END, CASE WHEN {plain} THEN {text} END "
+        f"FROM {selection.judged(['_id', 'document'])}"
+    )
+    documents: list[Document] = []
+    numbers = []
+    with database.errors():
+        for number, value in database.connection.execute(statement, selection.parameters):
+            if number is not None:
+                numbers.append(number)
+            elif value is not None:
+                documents.append(_nested(names, from_text(f'{{"value":{value}}}', None)["value"]))
+    kept = Projection([names[0]])
+    documents += (kept.apply(document) for document in _checked(database, catalog, numbers, condition, names[0]))
+    return distinct_values(documents, field)
+
+
+def is_auxiliary(catalog: str) -> bool:
+    """Tell whether a catalog is that of the histories."""
+    return catalog.endswith("_aux")
+
+
+# Selecting rows ------------------------------------------------------------------------------------------------------
+
+
+class Row:
+    """A row that meets a filter; its document is decoded when it is wanted."""
+
+    __slots__ = ("_document", "_parts", "image_count", "number")
+
+    def __init__(self, number: int, image_count: int, *parts: Any) -> None:
+        self.number = number
+        self.image_count = image_count
+        self._parts = parts
+        self._document: Document | None = None
+
+    @property
+    def document(self) -> Document:
+        """The document without images."""
+        if self._document is None:
+            self._document = read_document(*self._parts)
+        return self._document
+
+    def read(self, database: Database, catalog: str, images: Sequence[str]) -> Document:
+        """Return the document with images."""
+        document = self.document
+        if self.image_count and images:
             with database.errors():
-                document.update(_images(database.connection, catalog, number, images))
-        yield projection.apply(document)
+                document = {**document, **read_images(database.connection, catalog, self.number, images)}
+        return document
+
+    def meets(self, database: Database, catalog: str, condition: Mapping[str, Any], images: Sequence[str]) -> bool:
+        """Ask the matcher."""
+        return matches(self.read(database, catalog, images), condition)
 
 
-def count(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
-    """Count the documents of a catalog of alerts that meet a filter."""
-    if not condition:
-        with database.errors():
-            return int(database.connection.execute(f"SELECT count(*) FROM {quoted(catalog)}").fetchone()[0])
-    return sum(1 for _ in _matching(database, catalog, condition))
+def select(
+    database: Database,
+    catalog: str,
+    condition: Mapping[str, Any],
+    order: Sequence[tuple[str, int]] = (),
+    skip: int = 0,
+    limit: int | None = None,
+) -> Iterator[Row]:
+    """Give the rows of a catalog that meet a filter, in an order, by default that in which they came."""
+    selection = Selection.of(database, catalog, condition)
+    if not order:
+        rows = _unsorted(database, catalog, selection)
+    else:
+        most = None if condition else _end(skip, limit)  # else the matcher may yet drop some
+        rows = _sorted(database, catalog, selection, order, most)
+    return islice(rows, skip, _end(skip, limit))
 
 
-def _matching(
-    database: Database, catalog: str, condition: Mapping[str, Any]
-) -> Iterator[tuple[Document, int, int]]:
-    """Give documents without images, the numbers of their rows, and how many images each has."""
-    selection = Selection(catalog, condition)
-    statement = f"SELECT {_COLUMNS} FROM {quoted(catalog)}{selection.where} ORDER BY id"
-    asked = _asked_images(catalog, condition)
+def _unsorted(database: Database, catalog: str, selection: Selection) -> Iterator[Row]:
+    if selection.way is None:
+        # One pass in the order of the rows; nothing is held but the row at hand.
+        statement = f"SELECT id, {', '.join(COLUMNS)}, v FROM {selection.judged(COLUMNS, order=' ORDER BY id')}"
+    else:
+        statement = _joined(selection, f"SELECT id, v FROM {selection.judged(['document'])} ORDER BY id LIMIT -1")
     with database.errors():
-        for number, image_count, *row in database.connection.execute(statement, selection.values):
-            document = read_document(*row)
-            images = _images(database.connection, catalog, number, asked) if image_count and asked else {}
-            if not condition or matches({**document, **images} if images else document, condition):
-                yield document, number, image_count
+        yield from _accepted(database, catalog, selection, database.connection.execute(statement, selection.parameters))
 
 
-def _asked_images(catalog: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the images that a filter asks about, which are not in the text of a document."""
-    names = set(_top_level(condition))
-    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if field in names)
+def _joined(selection: Selection, numbers: str, *more: str) -> str:
+    """Return the SQL that reads documents for the rows of a query, in its order: sorted are numbers alone."""
+    others = "".join(f", s.{name}" for name in more)
+    return (
+        f"SELECT {_T_COLUMNS}, s.v{others} FROM ({numbers}) AS s CROSS JOIN {selection.table} AS t ON t.id = s.id"
+    )
 
 
-def _top_level(condition: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in condition.items():
-        if key.startswith("$"):
-            for part in value:
-                yield from _top_level(part)
+def _accepted(
+    database: Database, catalog: str, selection: Selection, rows: Iterable[tuple[Any, ...]]
+) -> Iterator[Row]:
+    """Drop rows on which SQL could not decide and the matcher decides that they don't meet the filter."""
+    images = asked_images(catalog, selection.condition)
+    for number, image_count, text, extras, annotations, verdict, *_ in rows:
+        row = Row(number, image_count, text, extras, annotations)
+        if verdict is not None or row.meets(database, catalog, selection.condition, images):
+            yield row
+
+
+def _count(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
+    selection = Selection.of(database, catalog, condition)
+    statement = "SELECT coalesce(sum(v), 0), count(*) - count(v) FROM "
+    with database.errors():
+        execute = database.connection.execute
+        if selection.is_covered:
+            # Without the documents first: the index alone is much quicker.
+            by_index = Selection.of(database, catalog, condition, with_documents=False)
+            found, unknown = execute(statement + by_index.judged(), by_index.parameters).fetchone()
         else:
-            yield key.partition(".")[0]
+            found, unknown = execute(statement + selection.judged(["document"]), selection.parameters).fetchone()
+    # Of one moment: what came in between is counted wholly or not at all.
+    return sum(1 for _ in _unsorted(database, catalog, selection)) if unknown else int(found)
 
 
-def read_document(text: str, extras: str | None, annotations: str | None) -> Document:
-    """Make the document of a row."""
-    document = from_text(text, extras)
-    if annotations:
-        document["annotations"] = {
-            # A pair where there is what JSON can't hold.
-            name: from_text(*((part, None) if isinstance(part, str) else part))
-            for name, part in from_text(annotations, None).items()
-        }
-    return document
-
-
-def _wanted_images(catalog: str, projection: Projection) -> tuple[str, ...]:
-    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if projection.wants(field))
-
-
-def _images(connection: sqlite3.Connection, catalog: str, number: int, fields: Sequence[str]) -> Document:
-    """Return the images of an alert in the shape in which the packet had them."""
-    found = {}
-    statement = f"SELECT field, file_name, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?"
-    for field, file_name, data in connection.execute(statement, (number,)):
-        if field in fields:
-            found[field] = data if file_name is None else {"fileName": file_name, "stampData": data}
-    return {field: found[field] for field in fields if field in found}
-
-
-# Cones ---------------------------------------------------------------------------------------------------------------
-
-
-def cones(
-    database: Database,
-    catalog: str,
-    ra: Any,
-    dec: Any,
-    radius_arcsec: float,
-    condition: Mapping[str, Any],
-    projection: Projection,
-    limit: int | None,
-) -> list[Document]:
-    """Return the documents within a radius of positions, in the order of the positions, then of the distance."""
-    index, low, high = cone_ranges(ra, dec, radius_arcsec)
+def _all_rows(database: Database, catalog: str) -> int:
     with database.errors():
-        select = _near_one if len(ra) == 1 and len(index) <= _AT_ONCE else _near_many
-        candidates = select(database.connection, quoted(catalog), index, low, high)
-        if not candidates:
-            return []
-        cone, number, near_ra, near_dec = (np.array(column) for column in zip(*candidates, strict=True))
-        distance = separation_arcsec(ra[cone], dec[cone], near_ra, near_dec)
-        inside = np.flatnonzero(distance <= radius_arcsec)
-        inside = inside[np.lexsort((number[inside], distance[inside], cone[inside]))]
-        hits = zip(cone[inside].tolist(), number[inside].tolist(), distance[inside].tolist(), strict=True)
-        return _documents_of_hits(database, catalog, list(hits), condition, projection, limit)
+        return int(database.connection.execute(f"SELECT count(*) FROM {quoted(catalog)}").fetchone()[0])
 
 
-def _near_one(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
-    clauses = " OR ".join(["hpx >= ? AND hpx < ?"] * len(index))
-    bounds = np.stack([low, high], axis=1).ravel().tolist()
-    return connection.execute(f"SELECT 0, id, ra, dec FROM {table} WHERE {clauses}", bounds).fetchall()
+def _end(skip: int, limit: int | None) -> int | None:
+    return None if limit is None else skip + limit
 
 
-def _near_many(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
-    # Sorted by cell, so that the index is walked once and not jumped about in.
-    order = np.argsort(low)
-    connection.execute("CREATE TEMP TABLE IF NOT EXISTS cones (cone INTEGER, low INTEGER, high INTEGER)")
-    connection.execute("DELETE FROM temp.cones")
-    connection.execute("BEGIN")
-    try:
-        connection.executemany(
-            "INSERT INTO temp.cones VALUES (?, ?, ?)",
-            zip(index[order].tolist(), low[order].tolist(), high[order].tolist(), strict=True),
-        )
-    finally:
-        connection.execute("COMMIT")
-    return connection.execute(
-        f"SELECT cone, id, ra, dec FROM temp.cones CROSS JOIN {table} ON hpx >= low AND hpx < high"
-    ).fetchall()
+def _checked(
+    database: Database, catalog: str, numbers: Sequence[int], condition: Mapping[str, Any], field: str
+) -> Iterator[Document]:
+    """Give the documents of rows if they meet a filter."""
+    asked = {*asked_images(catalog, condition), *asked_images(catalog, {field: 1})}
+    for row in _rows(database, catalog, numbers):
+        document = row.read(database, catalog, tuple(asked))
+        if matches(document, condition):
+            yield document
 
 
-def _documents_of_hits(
-    database: Database,
-    catalog: str,
-    hits: list[tuple[int, int, float]],
-    condition: Mapping[str, Any],
-    projection: Projection,
-    limit: int | None,
-) -> list[Document]:
-    wanted, asked = _wanted_images(catalog, projection), _asked_images(catalog, condition)
-    rows = _rows(database.connection, quoted(catalog), [number for _, number, _ in hits])
-    found = []
-    taken: dict[int, int] = defaultdict(int)
-    for cone, number, distance in hits:
-        if limit is not None and taken[cone] >= limit:
-            continue
-        image_count, *row = rows[number]
-        document = read_document(*row)
-        images = _images(database.connection, catalog, number, asked) if image_count and asked else {}
-        if condition and not matches({**document, **images} if images else document, condition):
-            continue
-        taken[cone] += 1
-        if image_count and wanted:
-            document.update(_images(database.connection, catalog, number, wanted))
-        document = projection.apply(document)
-        document["separation_arcsec"] = distance
-        document["input_index"] = cone
-        found.append(document)
+def _rows(database: Database, catalog: str, numbers: Iterable[int]) -> Iterator[Row]:
+    """Read rows by their numbers, in the order of these, some at a time."""
+    rest = iter(numbers)
+    while some := list(islice(rest, _AT_ONCE)):
+        with database.errors():
+            found = read_rows(database.connection, quoted(catalog), some)
+        for number in some:
+            if number in found:  # else it was deleted meanwhile
+                yield Row(number, *found[number])
+
+
+def _nested(names: Sequence[str], value: Any) -> Document:
+    for name in reversed(names):
+        value = {name: value}
+    found: Document = value
     return found
 
 
-def _rows(connection: sqlite3.Connection, table: str, numbers: list[int]) -> dict[int, tuple[Any, ...]]:
-    rows: dict[int, tuple[Any, ...]] = {}
-    unique = sorted(set(numbers))
-    for start in range(0, len(unique), _AT_ONCE):
-        some = unique[start : start + _AT_ONCE]
-        marks = ", ".join("?" * len(some))
-        for number, *row in connection.execute(f"SELECT {_COLUMNS} FROM {table} WHERE id IN ({marks})", some):
-            rows[number] = tuple(row)
-    return rows
+# Sorting -------------------------------------------------------------------------------------------------------------
+
+
+def _sorted(
+    database: Database, catalog: str, selection: Selection, order: Sequence[tuple[str, int]], most: int | None
+) -> Iterator[Row]:
+    """Sort in SQL if each row has a plain value to sort by, else in Python. Sorted are keys; documents come after."""
+    statement = _sorting(selection, order, most)
+    if statement is not None:
+        with database.errors():
+            cursor = database.connection.execute(statement, selection.parameters)
+            first = cursor.fetchone()
+            if first is None or not first[-1]:
+                rows = _accepted(database, catalog, selection, _from(first, cursor))
+                yield from rows
+                return
+            cursor.close()
+    kept = _sort_projection(order)
+    images = asked_images(catalog, dict(order))
+    numbers = []
+    documents = []
+    for row in _unsorted(database, catalog, selection):
+        numbers.append(row.number)
+        documents.append(kept.apply(row.read(database, catalog, images)))
+    numbered = {id(document): number for document, number in zip(documents, numbers, strict=True)}
+    in_order = [numbered[id(document)] for document in sort_documents(documents, list(order))]
+    yield from _rows(database, catalog, in_order)
+
+
+def _from(first: tuple[Any, ...] | None, cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:
+    if first is not None:
+        yield first
+        yield from cursor
+
+
+def _sorting(selection: Selection, order: Sequence[tuple[str, int]], most: int | None) -> str | None:
+    """Return the SQL of the rows in an order, whose last column is not 0 in the first row if SQL can't sort them."""
+    fields = [selection.fields[path] for path, _ in order]
+    down = [" DESC" if direction < 0 else "" for _, direction in order]
+    limit = -1 if most is None else most
+    of = fields[0]
+    if len(order) == 1 and of is not None and (selection.way is None or selection.way.path == of.path):
+        by_index = _order_of_index(selection, of)
+        if by_index is not None:
+            column, odd = by_index
+            rows = selection.judged(["document", column] if column == "mjd" else ["document"],
+                                    order=f" ORDER BY {column}{down[0]}, id")  # fmt: skip
+            return _joined(selection, f"SELECT id, v, ({odd}) AS odd FROM {rows} LIMIT {limit}", "odd")
+    keys = [selection.key(field) for field in fields if field is not None]
+    if len(keys) < len(order):
+        return None
+    odd = " OR ".join(f"coalesce({key} IN ({ODD}, {OBJECT}), 0)" for key in keys)
+    by = ", ".join(f"{key}{direction}" for key, direction in zip(keys, down, strict=True))
+    rows = selection.judged(["document"])
+    return _joined(
+        selection, f"SELECT id, v, {odd} AS odd FROM {rows} ORDER BY odd DESC, {by}, id LIMIT {limit}", "odd"
+    )
+
+
+def _order_of_index(selection: Selection, of: Any) -> tuple[str, str] | None:
+    """Return what an index is sorted by, and the condition under which that is not the order of the documents."""
+    if of.index is not None:
+        key = selection.key(of)
+        return key, f"SELECT EXISTS (SELECT 1 FROM {selection.table} WHERE {of._key} IN ({ODD}, {OBJECT}))"
+    if of.lifted is not None and of.lifted.is_exact:
+        return "mjd", f"SELECT EXISTS (SELECT 1 FROM {selection.table} WHERE mjd IS NULL)"
+    return None
+
+
+def _sort_projection(order: Sequence[tuple[str, int]]) -> Projection:
+    """Return the projection to what documents are sorted by."""
+    paths = {path.partition(".")[0] if any(name.isdigit() for name in path.split(".")) else path for path, _ in order}
+    outer = {path for path in paths if not any(path.startswith(f"{other}.") for other in paths)}
+    return Projection(dict.fromkeys(sorted(outer), 1))
 
 
 # Histories -----------------------------------------------------------------------------------------------------------
@@ -308,24 +348,19 @@ def _rows(connection: sqlite3.Connection, table: str, numbers: list[int]) -> dic
 
 def auxiliary(database: Database, catalog: str, condition: Mapping[str, Any]) -> Iterator[Document]:
     """Give the documents of ``…_alerts_aux``: for each object its histories, put together."""
+    import json
+
     points = quoted(f"{catalog.removesuffix('_aux')}:points")
-    wanted = condition.get("_id")
-    names = [wanted] if isinstance(wanted, str) else wanted.get("$in") if isinstance(wanted, dict) else None
-    where, values = "", []
-    if (
-        isinstance(names, list)
-        and names
-        and len(names) <= _AT_ONCE
-        and all(isinstance(name, str) for name in names)
-    ):
-        where, values = f" WHERE object_id IN ({', '.join('?' * len(names))})", names
+    names = _object_names(condition)
+    where = "" if names is None else " WHERE object_id IN (SELECT value FROM json_each(?))"
     lists = survey_of_catalog(catalog).history_lists
     statement = (
         f"SELECT object_id, list, document, extras FROM {points}{where} ORDER BY object_id, list, mjd, point"
     )
     current: Document = {}
     with database.errors():
-        for object_id, list_name, text, extras in database.connection.execute(statement, values):
+        rows = database.connection.execute(statement, () if names is None else (json.dumps(names),))
+        for object_id, list_name, text, extras in rows:
             if current.get("_id") != object_id:
                 if current and matches(current, condition):
                     yield current
@@ -333,3 +368,15 @@ def auxiliary(database: Database, catalog: str, condition: Mapping[str, Any]) ->
             current[list_name].append(from_text(text, extras))
     if current and matches(current, condition):
         yield current
+
+
+def _object_names(condition: Mapping[str, Any]) -> list[str] | None:
+    """Return the names of the objects that a filter asks for, or None if it may ask for all."""
+    wanted = condition.get("_id")
+    if isinstance(wanted, dict):
+        wanted = wanted.get("$in", wanted.get("$eq"))
+    names = [wanted] if isinstance(wanted, str) else wanted
+    if isinstance(names, list) and all(isinstance(name, str) and "\0" not in name for name in names):
+        return names
+    found = (_object_names(part) for part in condition.get("$and", ()))
+    return next((names for names in found if names is not None), None)

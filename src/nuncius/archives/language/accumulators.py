@@ -3,6 +3,7 @@
 The same ones serve as expressions over an array. Source: the MongoDB manual, "Accumulators".
 """
 
+# ruff: noqa: D102 - the methods of all of them are those of `Accumulator`
 from __future__ import annotations
 
 import math
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nuncius.archives.language.functions.base import failed, fit, is_nothing, whole
 from nuncius.archives.language.functions.objects import merge
-from nuncius.archives.language.sorting import check_sort, sort_documents
+from nuncius.archives.language.sorting import check_sort, sort_key
 from nuncius.archives.language.values import MISSING, is_number, order_key
 
 if TYPE_CHECKING:
@@ -269,25 +270,28 @@ class Some:
 
 
 class Top:
-    """The n first of a sort, as (what is sorted, what is given out); downward with `sign` -1."""
+    """The n first or last of a sort; takes pairs of a document and of what is given out for it."""
 
     def __init__(self, operator: str, order: Mapping[str, int], count: Any) -> None:
         self._count = positive(operator, count)
         self._last = operator.startswith("$bottom")
-        self._order = [(f"sorted.{name}", direction) for name, direction in check_sort(order)]
-        self._kept: list[dict[str, Any]] = []
+        self._order = [(name.split("."), direction) for name, direction in check_sort(order)]
+        self._kept: list[tuple[list[Any], Any]] = []
 
     def add(self, value: tuple[Any, Any]) -> None:
-        self._kept.append({"sorted": value[0], "output": value[1]})
+        document, output = value
+        keys = [sort_key(document, path, direction) for path, direction in self._order]
+        self._kept.append((keys, None if output is MISSING else output))
         if len(self._kept) > 2 * self._count + 100:
             self._kept = self._cut()
 
-    def _cut(self) -> list[dict[str, Any]]:
-        ordered = sort_documents(self._kept, self._order)
-        return ordered[-self._count :] if self._last else ordered[: self._count]
+    def _cut(self) -> list[tuple[list[Any], Any]]:
+        for index, (_, direction) in reversed(list(enumerate(self._order))):
+            self._kept.sort(key=lambda item, index=index: item[0][index], reverse=direction == -1)  # type: ignore[misc]
+        return self._kept[-self._count :] if self._last else self._kept[: self._count]
 
     def result(self) -> list[Any]:
-        return [None if item["output"] is MISSING else item["output"] for item in self._cut()]
+        return [output for _, output in self._cut()]
 
 
 def positive(operator: str, value: Any) -> int:

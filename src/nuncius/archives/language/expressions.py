@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.language.functions.table import FUNCTIONS
 from nuncius.archives.language.functions.objects import check_name
+from nuncius.archives.language.functions.table import FUNCTIONS
 from nuncius.archives.language.values import (
     MISSING,
     check_depth,

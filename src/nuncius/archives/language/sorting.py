@@ -60,7 +60,7 @@ def sort_documents(documents: Iterable[Document], order: Sequence[tuple[str, int
     for name, direction in reversed(order):
         path = name.split(".")
         documents.sort(
-            key=lambda document, path=path, direction=direction: _key(document, path, direction),  # type: ignore[misc]
+            key=lambda document, path=path, direction=direction: sort_key(document, path, direction),  # type: ignore[misc]
             reverse=direction == -1,
         )
     return documents
@@ -78,7 +78,8 @@ def first_documents(
     return sort_documents(kept, order)[:limit]
 
 
-def _key(document: Document, path: Sequence[str], direction: int) -> tuple[Any, ...]:
+def sort_key(document: Any, path: Sequence[str], direction: int) -> tuple[Any, ...]:
+    """Return what a document is sorted by at a path, upward (1) or downward (-1)."""
     values = found(document, path)
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
     if not flat:  # an empty array comes even before null

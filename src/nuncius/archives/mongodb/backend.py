@@ -181,6 +181,18 @@ class MongoBackend(Backend):
         result: dict[str, Any] = yield self._call(deadline, lambda: self._info(names))
         return result
 
+    def explain(
+        self, catalog: str, condition: Mapping[str, Any], order: list[tuple[str, int]], deadline: Deadline
+    ) -> Operation[dict[str, Any]]:
+        """Return the server's own plan, in its words: MongoDB says IXSCAN of an index, and COLLSCAN of all documents."""
+        yield from self.known(catalog, deadline)
+        question = {"find": catalog, "filter": dict(condition), **({"sort": dict(order)} if order else {})}
+        answer = yield self._call(
+            deadline, lambda: self._mongo.database.command("explain", question, verbosity="queryPlanner")
+        )
+        plan: dict[str, Any] = answer["queryPlanner"]
+        return plan
+
     def close(self) -> None:
         """Close the connections."""
         self._mongo.close()

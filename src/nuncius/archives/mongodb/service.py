@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 SERVICE = "mongodb"
 _CONNECT_TIMEOUT_MS = 10_000
+_REQUEST_S = 60.0  # for one answer, unless the caller gives another time
 _LOGIN_CODES = frozenset({11, 18, 8000})  # no such user, refused, refused by Atlas
 _UNAUTHORIZED = 13
 _UNSUPPORTED_CODES = frozenset({59, 115, 238})  # no such command, not supported, not implemented
@@ -71,6 +73,7 @@ class MongoService:
         self._credentials = find_credentials(SERVICE, credentials, host=host)
         self._clients: dict[int, MongoClient] = {}
         self._closed = False
+        weakref.finalize(self, _close, self._clients)
 
     @property
     def database(self) -> Database:
@@ -89,13 +92,16 @@ class MongoService:
     def close(self) -> None:
         """Close the connections of this process."""
         self._closed = True
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
-            client.close()
+        _close(self._clients)
 
     @contextlib.contextmanager
     def asking(self, seconds: float | None) -> Iterator[None]:
         """Ask within a time, of which the server is told too, and raise what fails as our errors.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            How long one answer may take; 60 by default.
 
         Raises
         ------
@@ -106,6 +112,7 @@ class MongoService:
         from bson.errors import BSONError, InvalidBSON
         from pymongo.errors import PyMongoError
 
+        seconds = _REQUEST_S if seconds is None else seconds
         try:
             with pymongo.timeout(seconds):
                 yield
@@ -161,7 +168,7 @@ class MongoService:
     def _facts(self) -> dict[str, Any]:
         return {"service": SERVICE, "url": self.url}
 
-    def _failure(self, error: Any, seconds: float | None) -> NunciusError:
+    def _failure(self, error: Any, seconds: float) -> NunciusError:
         """Return our error for one of pymongo's."""
         from pymongo import errors
 
@@ -170,7 +177,7 @@ class MongoService:
                 return ConfigurationError(f"{self.url}: {error}", **self._facts)
             case errors.OperationFailure():
                 return self._refusal(error, seconds)
-            case errors.NetworkTimeout() | errors.WaitQueueTimeoutError() if seconds is not None:
+            case errors.NetworkTimeout() | errors.WaitQueueTimeoutError():
                 return self._too_late(seconds)
         text = str(error).partition(", Timeout: ")[0].partition(" (configured timeouts")[0]
         if any(sign in text for sign in ("SSL", "TLS", "certificate")):
@@ -186,7 +193,7 @@ class MongoService:
             )
         return ServerError(f"{self.url}: {error}", **self._facts)
 
-    def _refusal(self, error: Any, seconds: float | None) -> NunciusError:
+    def _refusal(self, error: Any, seconds: float) -> NunciusError:
         """Return our error for an answer that says no."""
         code = error.code or 0
         said = (error.details or {}).get("errmsg") or str(error)
@@ -225,9 +232,16 @@ class MongoService:
             return FilterError(f"{self.url} does not understand the question: {said}", **self._facts)
         return ServerError(f"{self.url} answers: {said} (code {code})", **self._facts)
 
-    def _too_late(self, seconds: float | None) -> DeadlineError:
-        within = f" within {seconds:.3g} s" if seconds is not None else " in the time that the server gives"
-        return DeadlineError(f"{self.url} did not answer{within}; give more with timeout_s=", **self._facts)
+    def _too_late(self, seconds: float) -> DeadlineError:
+        return DeadlineError(
+            f"{self.url} did not answer within {seconds:.3g} s; give more with timeout_s=", **self._facts
+        )
+
+
+def _close(clients: dict[int, MongoClient]) -> None:
+    client = clients.pop(os.getpid(), None)  # those of the processes that we were forked from are theirs
+    if client is not None:
+        client.close()
 
 
 def _address(url: str) -> tuple[str, str, str | None]:

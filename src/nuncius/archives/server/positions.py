@@ -28,7 +28,7 @@ def angle_arcsec(value: Any, unit: Any, name: str) -> float:
     Refusal
         If the unit is not one of Kowalski's, or the value no angle between 0 and 180 degrees.
     """
-    if unit not in _ARCSEC:
+    if not isinstance(unit, str) or unit not in _ARCSEC:
         raise wrong("Exception", f"Angular units not in {tuple(_ARCSEC)}")
     try:
         angle = float("" if isinstance(value, bool) else value) * _ARCSEC[unit]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +22,24 @@ _TOKEN = re.compile(
     )\s*""",
     re.VERBOSE,
 )
+_ESCAPE = re.compile(
+    r"\\(?P<kind>x(?=[0-9a-fA-F]{2})|u(?=[0-9a-fA-F]{4})|U(?=[0-9a-fA-F]{8})|.)"
+    r"(?P<digits>(?<=x)[0-9a-fA-F]{2}|(?<=u)[0-9a-fA-F]{4}|(?<=U)[0-9a-fA-F]{8}|)",
+    re.DOTALL,
+)
+_ESCAPED = {
+    "\\": "\\",
+    "'": "'",
+    '"': '"',
+    "n": "\n",
+    "r": "\r",
+    "t": "\t",
+    "0": "\0",
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "v": "\v",
+}
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}
 _CLOSING = {"[": "]", "(": ")", "{": "}"}
 _LONGEST_NUMBER = 400
@@ -176,14 +193,28 @@ class _Literal:
             raise ValueError(f"{wanted!r} is missing at character {self._place}")
 
 
-def _unquoted(word: str) -> str:
-    if "\\" not in word:
-        return word[1:-1]
-    if word[0] == '"':
+def _unquoted(token: str) -> str:
+    """Return what a quoted text means, as Python has it, and what JSON writes in the same way."""
+    inner = token[1:-1]
+    if "\\" not in inner:
+        return inner
+    if token[0] == '"':
         try:
-            return str(json.loads(word))
+            return str(json.loads(token))
         except json.JSONDecodeError:
             pass
-    value = ast.literal_eval(word)  # one text, whose quotes and length are known
-    assert isinstance(value, str)
-    return value
+    return _ESCAPE.sub(_unescaped, inner)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    kind, digits = match["kind"], match["digits"]
+    if digits:
+        code = int(digits, 16)
+        if code > 0x10FFFF:
+            raise ValueError(f"{match[0]!r} is no character")
+        return chr(code)
+    if kind in _ESCAPED:
+        return _ESCAPED[kind]
+    if kind in "xuUN" or kind.isdigit():
+        raise ValueError(f"the escape {match[0]!r} is not complete, or not known here")
+    return match[0]  # the backslash stays, as in Python: expressions such as '\\d+' are written so

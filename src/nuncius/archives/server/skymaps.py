@@ -26,6 +26,7 @@ _MOST_RANGES = 1_000_000
 _MOST_MAPS = 500  # of one user
 _MOST_CELLS = 100_000  # of a cone, an ellipse or a polygon
 _SHOWN_CELLS = 5_000
+_FINEST_SHOWN = 10  # cells of 3.4 arcminutes
 _ELLIPSE_VERTICES = 180
 _GZIP = b"\x1f\x8b"
 
@@ -74,7 +75,7 @@ class SkyMaps:
                     "INSERT INTO contours VALUES (?, ?, ?, ?)",
                     (done.lastrowid, percent, moc.low.tobytes(), moc.high.tobytes()),
                 )
-        return {"dateobs": dateobs, "localization_name": name, "contours": [*percents]}
+        return {"dateobs": request["dateobs"], "localization_name": name, "contours": [*percents]}
 
     def get(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Return a map as Kowalski shows it, its regions as polygons.
@@ -95,7 +96,9 @@ class SkyMaps:
             moc = self._moc(number, percent)
             if moc is None:
                 raise Refusal(404, f"contour level {percent:g} not found in skymap")
-            contours[f"contour{percent:g}"] = to_geojson(moc, _shown_order(moc))
+            contours[f"contour{percent:g}"] = to_geojson(
+                moc, min(_FINEST_SHOWN, _order_of(moc, _SHOWN_CELLS))
+            )
         return {
             "dateobs": datetime.fromisoformat(dateobs),
             "triggerid": trigger,
@@ -285,15 +288,11 @@ def _moc_of(region: Region) -> Moc:
 
 def _cells_within(region: Region) -> Moc:
     """Return the cells whose centres lie in a region, as small as is sensible."""
-    from nuncius.sky import ORDER, Moc, _centres
+    from nuncius.sky import Moc, _centres
     from nuncius.sky.cells import cells_of_ranges
 
-    low, high = region.ranges()
-    area = int((high - low).sum())
-    order = ORDER
-    while order and area >> (2 * (ORDER - order)) > _MOST_CELLS:
-        order -= 1
-    cells = cells_of_ranges(low, high, order)
+    order = _order_of(region, _MOST_CELLS)
+    cells = cells_of_ranges(*region.ranges(), order)
     return Moc.of_cells(cells[region.contains(*_centres(cells, order))], order)
 
 
@@ -301,26 +300,26 @@ def _center(moc: Moc) -> dict[str, Any]:
     """Return the mean position of a region, as GeoJSON has it."""
     import numpy as np
 
-    from nuncius.sky import ORDER, _centres
+    from nuncius.sky import _centres
+    from nuncius.sky.cells import cells_of_ranges
 
     if not len(moc.low):
         raise wrong("ValueError", "the skymap covers nothing")
-    ra, dec = np.radians(_centres((moc.low + moc.high) // 2, ORDER))
-    weights = (moc.high - moc.low).astype(float)
-    x, y, z = (
-        np.average(part, weights=weights)
-        for part in (np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec))
-    )
+    order = _order_of(moc, _MOST_CELLS)
+    ra, dec = np.radians(_centres(cells_of_ranges(moc.low, moc.high, order), order))
+    x, y, z = (np.mean(part) for part in (np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)))
     lon, lat = math.degrees(math.atan2(y, x)) % 360, math.degrees(math.atan2(z, math.hypot(x, y)))
     return {"type": "Point", "coordinates": [lon - 180, lat]}
 
 
-def _shown_order(moc: Moc) -> int:
+def _order_of(region: Region, most_cells: int) -> int:
+    """Return the finest order at which a region has no more than about so many cells."""
     from nuncius.sky import ORDER
 
-    area = int((moc.high - moc.low).sum())
-    order = 10
-    while order > 3 and area >> (2 * (ORDER - order)) > _SHOWN_CELLS:
+    low, high = region.ranges()
+    area = int((high - low).sum())
+    order = ORDER
+    while order and area >> (2 * (ORDER - order)) > most_cells:
         order -= 1
     return order
 

@@ -124,7 +124,7 @@ def _at_places(operator: str, rounding: str) -> Callable[..., Any]:
         step = Decimal(1).scaleb(-places)
         # The shortest decimal that means this float, so that 2.675 is in the middle between 2.67 and 2.68.
         exact = Decimal(value) if isinstance(value, int) else Decimal(repr(value))
-        if exact.as_tuple().exponent >= -places:  # type: ignore[operator] - it is finite
+        if int(exact.as_tuple().exponent) >= -places:
             return value
         rounded = (exact / step).to_integral_value(rounding=rounding) * step
         return fit(int(rounded)) if isinstance(value, int) else float(rounded)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from nuncius.archives.language.functions.base import (
     LARGEST_ARRAY,
     Function,
-    Scope,
     array,
     failed,
     is_nothing,
@@ -26,7 +25,10 @@ from nuncius.errors import FilterError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nuncius.archives.language.functions.base import Check
+    from nuncius.archives.language.functions.base import (
+        Check,
+        Scope,
+    )
 
 
 # Elements ------------------------------------------------------------------------------------------------------------
@@ -151,7 +153,7 @@ def _check_sort_array(argument: Any, place: str, names: frozenset[str], check: C
     order = argument["sortBy"]
     if isinstance(order, Mapping):
         order = dict(check_sort(order))
-    elif isinstance(order, bool) or order not in (1, -1):  # noqa: PLR6201 - it may not be hashable
+    elif isinstance(order, bool) or order not in (1, -1):
         raise FilterError(f"{place}['sortBy'] is 1, -1 or a mapping of fields to these", position=place)
     return {"input": check(argument["input"], f"{place}['input']", names), "sortBy": order}
 
@@ -164,11 +166,13 @@ def _filter(argument: Mapping[str, Any], scope: Scope) -> Any:
     limit = scope.value(argument["limit"]) if "limit" in argument else None
     if is_nothing(values):
         return None
-    if not is_nothing(limit) and whole("$filter", limit) < 1:
+    most = LARGEST_ARRAY if is_nothing(limit) else whole("$filter", limit)
+    if most < 1:
         raise failed("$filter", f"takes a positive limit, not {limit!r}")
-    name, kept = argument.get("as", "this"), []
+    name = argument.get("as", "this")
+    kept: list[Any] = []
     for item in array("$filter", values):
-        if not is_nothing(limit) and len(kept) >= limit:
+        if len(kept) >= most:
             break
         if truthy(scope.within(**{name: item}).value(argument["cond"])):
             kept.append(item)

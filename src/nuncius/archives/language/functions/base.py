@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 LARGEST_TEXT = 16 * 2**20  # characters; as the largest document of MongoDB
 LARGEST_ARRAY = 1_000_000  # elements
+TYPE_CODES = {
+    1: "double", 2: "string", 3: "object", 4: "array", 5: "binData", 7: "objectId", 8: "bool", 9: "date", 10: "null",
+    11: "regex", 16: "int", 17: "timestamp", 18: "long", 19: "decimal", -1: "minKey", 127: "maxKey",
+}  # fmt: skip
 
 
 class Scope(Protocol):

@@ -6,11 +6,11 @@ Source: the MongoDB manual, "Date Expression Operators".
 from __future__ import annotations
 
 from calendar import monthrange
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.language.functions.base import Function, Scope, failed, is_nothing, text, whole
+from nuncius.archives.language.functions.base import Function, failed, is_nothing, text, whole
 from nuncius.archives.language.functions.datetexts import format_date, parse_date
 from nuncius.archives.language.functions.types import to_date
 from nuncius.archives.language.values import in_utc, is_id
@@ -18,6 +18,9 @@ from nuncius.errors import FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import tzinfo
+
+    from nuncius.archives.language.functions.base import Scope
 
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.language.functions.base import Check, Function, Scope, failed, is_nothing, truthy
+from nuncius.archives.language.functions.base import Function, failed, is_nothing, truthy
 from nuncius.archives.language.values import compare, equal
 from nuncius.errors import FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nuncius.archives.language.functions.base import Check, Scope
 
 
 def _arguments(argument: Any) -> list[Any]:

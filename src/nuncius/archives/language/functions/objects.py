@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.language.functions.base import Function, Scope, document, is_nothing, text
+from nuncius.archives.language.functions.base import Function, document, is_nothing, text
 from nuncius.archives.language.values import MISSING, plain
 from nuncius.errors import FilterError
 
 if TYPE_CHECKING:
-    from nuncius.archives.language.functions.base import Check
+    from nuncius.archives.language.functions.base import Check, Scope
 
 
 def merge(*several: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _check_get(argument: Any, place: str, names: frozenset[str], check: Check) -
     if isinstance(argument, Mapping) and "field" in argument:
         extra = set(argument) - {"field", "input"}
         if extra:
-            raise FilterError(f"{place} takes field and input, not {sorted(extra)[0]!r}", position=place)
+            raise FilterError(f"{place} takes field and input, not {min(map(str, extra))!r}", position=place)
         return {name: check(item, f"{place}[{name!r}]", names) for name, item in argument.items()}
     return check(argument, place, names)
 

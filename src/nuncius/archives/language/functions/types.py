@@ -10,17 +10,23 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.language.functions.base import Function, Scope, failed, is_nothing, named_type
+from nuncius.archives.language.functions.base import (
+    TYPE_CODES,
+    Function,
+    failed,
+    is_nothing,
+    named_type,
+)
 from nuncius.archives.language.values import in_utc, is_id, is_number, type_of
 from nuncius.errors import FilterError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-TYPE_CODES = {
-    1: "double", 2: "string", 3: "object", 4: "array", 5: "binData", 7: "objectId", 8: "bool", 9: "date", 10: "null",
-    11: "regex", 16: "int", 17: "timestamp", 18: "long", 19: "decimal", -1: "minKey", 127: "maxKey",
-}  # fmt: skip
+    from nuncius.archives.language.functions.base import (
+        Scope,
+    )
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _FLOAT = re.compile(
@@ -103,7 +109,7 @@ def _milliseconds(value: datetime) -> int:
     return (in_utc(value) - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _to_bool(operator: str, value: Any) -> bool:
+def _to_bool(_: str, value: Any) -> bool:
     return value != 0 if isinstance(value, (bool, int, float)) else True
 
 
@@ -177,7 +183,7 @@ def _no_decimals(operator: str) -> UnsupportedError:
     )
 
 
-def _refuse_decimals(argument: Any, place: str, names: Any, check: Any) -> Any:
+def _refuse_decimals(_: Any, place: str, *_rest: Any) -> Any:
     raise _no_decimals(place)
 
 

@@ -1,0 +1,67 @@
+"""Rows of a catalog as documents, with the images that are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nuncius._core.jsontext import from_text
+from nuncius.archives.documents import survey_of_catalog
+from nuncius.archives.embedded.database import quoted
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from nuncius.archives.language import Document, Projection
+
+COLUMNS = ("images", "document", "extras", "annotations")
+
+_AT_ONCE = 400  # bound parameters in one statement; SQLite allows 999 in its oldest builds
+_WHOLE_DOCUMENTS = ("$$ROOT", "$$CURRENT")
+
+
+def read_document(text: str, extras: str | None, annotations: str | None) -> Document:
+    """Make the document of a row."""
+    document = from_text(text, extras)
+    if annotations:
+        document["annotations"] = {
+            # A pair where there is what JSON can't hold.
+            name: from_text(*((part, None) if isinstance(part, str) else part))
+            for name, part in from_text(annotations, None).items()
+        }
+    return document
+
+
+def read_images(connection: sqlite3.Connection, catalog: str, number: int, fields: Sequence[str]) -> Document:
+    """Return the images of an alert in the shape in which the packet had them."""
+    found = {}
+    statement = f"SELECT field, file_name, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?"
+    for field, file_name, data in connection.execute(statement, (number,)):
+        if field in fields:
+            found[field] = data if file_name is None else {"fileName": file_name, "stampData": data}
+    return {field: found[field] for field in fields if field in found}
+
+
+def read_rows(connection: sqlite3.Connection, table: str, numbers: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+    """Return the columns `COLUMNS` of rows of a (quoted) table, by their numbers."""
+    rows: dict[int, tuple[Any, ...]] = {}
+    unique = sorted(set(numbers))
+    for start in range(0, len(unique), _AT_ONCE):
+        some = unique[start : start + _AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        statement = f"SELECT id, {', '.join(COLUMNS)} FROM {table} WHERE id IN ({marks})"
+        for number, *row in connection.execute(statement, some):
+            rows[number] = tuple(row)
+    return rows
+
+
+def asked_images(catalog: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the images that a filter asks about, which are not in the text of a document."""
+    text = repr(condition) if condition else ""
+    whole = any(name in text for name in _WHOLE_DOCUMENTS)
+    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if whole or field in text)
+
+
+def wanted_images(catalog: str, projection: Projection) -> tuple[str, ...]:
+    """Return the images that a projection keeps."""
+    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if projection.wants(field))
