@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nuncius.sky import Floats
     from nuncius.sky.regions import Region
 
-_REGION_CONES = 500  # that cover a region; more would cost more requests than the documents that they save
+_REGION_CONES = 400  # that cover a region, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Backend(ABC):
         import numpy as np
 
         from nuncius.archives.language import sort_documents
-        from nuncius.sky.regions import covering_cones
+        from nuncius.sky.covering import covering_cones
 
         needed = [POSITION, "_id", *(name for name, _ in query.order)]
         wanted = Wanted(query.projection, needed)

@@ -134,12 +134,13 @@ def search(backends: Sequence[Backend], query: Cones, deadline: Deadline) -> Ope
     """
     queue = _Queue(len(query.ra))
     members = [Member(backend, *backend.chunk_positions) for backend in backends]
+    count = sum(backend.side_by_side for backend in backends)
     workers = [
-        _work(member, queue, query, deadline)
+        _work(member, queue, query, deadline, count, alone=len(members) == 1)
         for member in members
         for _ in range(member.backend.side_by_side)
     ]
-    outcomes = yield Gather(workers, limit=len(workers))
+    outcomes = yield Gather(workers, limit=count)
     for outcome in outcomes:
         outcome.result()  # what is wrong with the question itself
     failures = queue.failures

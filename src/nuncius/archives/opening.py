@@ -274,6 +274,13 @@ def _shown(url: str) -> str:
 
 
 def _without_secrets(url: Any) -> Any:
-    if not isinstance(url, Mapping):
-        return str(url)
-    return {name: value["url"] if isinstance(value, Mapping) else value for name, value in url.items()}
+    if isinstance(url, Mapping):
+        return {
+            name: _without_secrets(value)
+            for name, value in url.items()
+            if name not in {"credentials", "token"}
+        }
+    text = str(url)
+    return (
+        text if "://" in text else str(Path(text).expanduser().absolute())
+    )  # the working directory may change

@@ -12,9 +12,11 @@ import click
 from nuncius.errors import NunciusError
 
 _COMMANDS = {
-    "archive": ("nuncius.cli.archive", "Ask a local archive, and look after it."),
+    "archive": ("nuncius.cli.archive", "Ask an archive: a file, or a server."),
     "demo": ("nuncius.cli.demo", "See one night from end to end, without any account."),
+    "serve": ("nuncius.cli.serve", "Answer Kowalski's HTTP interface on an archive."),
     "stream": ("nuncius.cli.stream", "Listen to a stream and keep what comes."),
+    "users": ("nuncius.cli.users", "The accounts of a server."),
 }
 
 
@@ -61,6 +63,8 @@ def main() -> None:
       nuncius stream kafka://HOST:PORT/TOPIC --archive night.db
     What is near a position:
       nuncius archive cone night.db ZTF_alerts 75.2 35.36 --radius 5arcsec
+    The same of a server:
+      nuncius archive cone kowalski+https://HOST ZTF_alerts 75.2 35.36
 
     Exit codes: 0 done, 1 an error that the message explains, 2 wrong usage, 130 stopped with Ctrl-C.
     NUNCIUS_TRACEBACK=1 shows where in the program an error was raised.

@@ -15,9 +15,10 @@ from nuncius.sandbox.kafka import SandboxKafka
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from nuncius.sandbox.kowalski import SandboxKowalski
     from nuncius.sandbox.sky import SyntheticSky, synthetic_alerts
 
-__all__ = ["Sandbox", "SandboxKafka", "SyntheticSky", "synthetic_alerts"]
+__all__ = ["Sandbox", "SandboxKafka", "SandboxKowalski", "SyntheticSky", "synthetic_alerts"]
 
 
 class Sandbox:
@@ -25,6 +26,7 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._kafka: SandboxKafka | None = None
+        self._kowalski: SandboxKowalski | None = None
 
     @property
     def kafka(self) -> SandboxKafka:
@@ -33,8 +35,26 @@ class Sandbox:
             self._kafka = SandboxKafka()
         return self._kafka
 
+    @property
+    def kowalski(self) -> SandboxKowalski:
+        """A Kowalski server, with alerts of the synthetic survey and a reference catalogue.
+
+        Raises
+        ------
+        MissingExtraError
+            If starlette or uvicorn is not installed.
+        """
+        if self._kowalski is None:
+            from nuncius.sandbox.kowalski import SandboxKowalski
+
+            self._kowalski = SandboxKowalski()
+        return self._kowalski
+
     def close(self) -> None:
         """Stop all services."""
+        if self._kowalski is not None:
+            self._kowalski.close()
+            self._kowalski = None
         if self._kafka is not None:
             self._kafka.close()
             self._kafka = None
@@ -48,7 +68,7 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        running = [] if self._kafka is None else [repr(self._kafka)]
+        running = [repr(service) for service in (self._kafka, self._kowalski) if service is not None]
         return f"<Sandbox: {', '.join(running) or 'nothing started yet'}>"
 
 
@@ -57,4 +77,8 @@ def __getattr__(name: str) -> Any:
         from nuncius.sandbox import sky
 
         return getattr(sky, name)
+    if name == "SandboxKowalski":
+        from nuncius.sandbox.kowalski import SandboxKowalski
+
+        return SandboxKowalski
     raise AttributeError(f"module 'nuncius.sandbox' has no attribute {name!r}")

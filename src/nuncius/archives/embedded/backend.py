@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nuncius._core.operations import Call
 from nuncius.archives.backend import Backend, Hits
 from nuncius.archives.embedded import places, query
-from nuncius.archives.embedded.database import VERSION, quoted
+from nuncius.archives.embedded.database import quoted
 from nuncius.archives.results import Rows
 from nuncius.errors import NotFoundError
 
@@ -214,7 +214,7 @@ class EmbeddedBackend(Backend):
                 catalogs[name] = {"sources": ask(f"SELECT count(*) FROM {quoted(name)}").fetchone()[0]}
         path = self.database.path
         size = sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists())
-        return {"path": str(path), "bytes": size, "layout": VERSION, "catalogs": catalogs}
+        return {"path": str(path), "bytes": size, "layout": self.database.layout, "catalogs": catalogs}
 
 
 def _find(database: Database, name: str, asked: Find) -> Iterable[Document]:

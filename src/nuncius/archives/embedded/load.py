@@ -49,14 +49,15 @@ class LoadReport:
     ----------
     rows : int
         How many rows the catalog has.
-    without_position : int
-        Of these, rows whose position is missing or not on the sky. They are found by filters, and by no cone.
+    skipped : int
+        Of these, rows that the search by place passes over, for their position is missing or not on the sky. They are
+        kept, and found by filters.
     seconds : float
         How long it took.
     """
 
     rows: int
-    without_position: int
+    skipped: int
     seconds: float
 
     @property
@@ -140,7 +141,7 @@ def load_catalog(
     finally:
         with contextlib.suppress(StorageError), database.writing() as connection:
             connection.execute(f"DROP TABLE IF EXISTS {quoted(made)}")
-    return LoadReport(loader.rows, loader.without_position, time.monotonic() - begin)
+    return LoadReport(loader.rows, loader.skipped, time.monotonic() - begin)
 
 
 class _Choice:
@@ -189,14 +190,14 @@ class _Loader:
     ) -> None:
         self.choice = choice
         self.rows = 0
-        self.without_position = 0
+        self.skipped = 0
         self._database = database
         self._made = made
         self._advance = advance or (lambda count: None)  # noqa: ARG005
 
     def load(self, reader: TableReader) -> bool:
         """Write all pieces; tells whether that went through, and has not to begin anew."""
-        self.rows = self.without_position = 0
+        self.rows = self.skipped = 0
         with self._database.writing() as connection:
             connection.execute(f"DROP TABLE IF EXISTS {quoted(self._made)}")
             self._database.create_reference(self._made)
@@ -228,7 +229,7 @@ class _Loader:
                 rows,
             )
         self.rows += count
-        self.without_position += count - int(known.sum())
+        self.skipped += count - int(known.sum())
         self._advance(count)
 
     def _positions(self, piece: list[Column]) -> tuple[Floats, Floats]:
@@ -252,12 +253,12 @@ def _in_degrees(column: Column) -> Floats:
     import astropy.units as u
 
     try:
-        values = u.Quantity(values, column.unit).to_value(u.deg)
+        degrees: Floats = u.Quantity(values, column.unit).to_value(u.deg)
     except (u.UnitConversionError, TypeError, ValueError) as error:
         raise ConfigurationError(
             f"the column {column.name!r} is no angle: its unit is {column.unit}"
         ) from error
-    return values
+    return degrees
 
 
 def _of_texts(ra: list[Any], dec: list[Any]) -> tuple[Floats, Floats]:

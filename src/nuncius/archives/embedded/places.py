@@ -13,7 +13,7 @@ import numpy as np
 
 from nuncius.archives.embedded import query
 from nuncius.archives.embedded.database import quoted
-from nuncius.archives.embedded.query import read_document
+from nuncius.archives.embedded.rows import asked_images, read_document, read_images, wanted_images
 from nuncius.archives.language import Projection, matches, sort_documents
 from nuncius.sky import cone_ranges, separation_arcsec
 
@@ -200,6 +200,11 @@ def within(
     """
     with database.errors():
         places = _within(database, name, region)
+        if condition and len(places[0]) * 20 > _size(database, name):
+            # For so many rows the filter is answered quicker without their documents.
+            wanted = np.fromiter((row.number for row in query.select(database, name, condition)), np.int64)
+            chosen = np.isin(places[0], wanted)
+            places, condition = (places[0][chosen], places[1][chosen], places[2][chosen]), {}
         stop = None if limit is None else skip + limit
         if not order:
             reader = _Reader(database, name, condition, projection)
@@ -314,21 +319,17 @@ def _sources(
 ) -> Iterator[tuple[Integers, Floats, Floats]]:
     """Give the rows and positions of the left catalog that may have a match, in pieces."""
     if condition:
-        # The filter is answered first, and as every filter is.
-        wanted = query.find(database, left, condition, Projection(["_id"]), [], 0, None)
-        while ids := [document["_id"] for document in islice(wanted, _AT_ONCE)]:
-            marks = ", ".join("?" * len(ids))
-            statement = f"SELECT id, ra, dec FROM {quoted(left)} WHERE _id IN ({marks}) AND hpx IS NOT NULL"
-            yield _arrays(database.connection.execute(statement, ids).fetchall())
+        # The filter is answered first, as every filter is.
+        wanted = query.select(database, left, condition)
+        while numbers := [row.number for row in islice(wanted, _AT_ONCE)]:
+            yield _positions(database, left, numbers)
     elif _size(database, right) * 10 < _size(database, left):
         found = [np.empty(0, np.int64)]
         for _, ra, dec in _all_sources(database, right):
             found += [hits.number for hits in _pieces(database, left, ra, dec, radius_arcsec)]
-        numbers = np.unique(np.concatenate(found))
-        for start in range(0, len(numbers), _AT_ONCE):
-            some = numbers[start : start + _AT_ONCE].tolist()
-            statement = f"SELECT id, ra, dec FROM {quoted(left)} WHERE id IN ({', '.join('?' * len(some))})"
-            yield _arrays(database.connection.execute(statement, some).fetchall())
+        near = np.unique(np.concatenate(found)).tolist()
+        for start in range(0, len(near), _AT_ONCE):
+            yield _positions(database, left, near[start : start + _AT_ONCE])
     else:
         yield from _all_sources(database, left)
 
@@ -344,6 +345,13 @@ def _all_sources(database: Database, name: str) -> Iterator[tuple[Integers, Floa
     while rows := database.connection.execute(statement, (*last, _POSITIONS)).fetchall():
         last = rows[-1]
         yield _arrays([(number, ra, dec) for _, ra, dec, number in rows])
+
+
+def _positions(database: Database, name: str, numbers: list[int]) -> tuple[Integers, Floats, Floats]:
+    """Return some rows and their positions, as far as they have one."""
+    marks = ", ".join("?" * len(numbers))
+    statement = f"SELECT id, ra, dec FROM {quoted(name)} WHERE id IN ({marks}) AND hpx IS NOT NULL"
+    return _arrays(database.connection.execute(statement, numbers).fetchall())
 
 
 def _size(database: Database, name: str) -> int:
@@ -409,8 +417,8 @@ class _Reader:
         self._name = name
         self._condition = condition
         self._projection = projection
-        self._asked = query._asked_images(name, condition)
-        self._wanted = query._wanted_images(name, projection) if images else ()
+        self._asked = asked_images(name, condition)
+        self._wanted = wanted_images(name, projection) if images else ()
 
     def rows(self, numbers: Integers, ra: Floats, dec: Floats) -> dict[int, tuple[Any, ...]]:
         """Return rows by their numbers, without those that another program has deleted or replaced meanwhile."""
@@ -458,4 +466,4 @@ class _Reader:
         return document if matches({**document, **images} if images else document, self._condition) else None
 
     def _images(self, row: tuple[Any, ...], fields: tuple[str, ...]) -> Document:
-        return query._images(self._database.connection, self._name, row[0], fields)
+        return read_images(self._database.connection, self._name, row[0], fields)

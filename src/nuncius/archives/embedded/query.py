@@ -76,7 +76,7 @@ def count(
     if is_auxiliary(catalog):
         found = sum(1 for _ in auxiliary(database, catalog, condition))
     elif not condition:
-        found = _all_rows(database, catalog)
+        found = _allread_numbered(database, catalog)
     else:
         found = _count(database, catalog, condition)
     left = max(0, found - skip)
@@ -243,13 +243,13 @@ def _checked(
 ) -> Iterator[Document]:
     """Give the documents of rows if they meet a filter."""
     asked = {*asked_images(catalog, condition), *asked_images(catalog, {field: 1})}
-    for row in _rows(database, catalog, numbers):
+    for row in read_numbered(database, catalog, numbers):
         document = row.read(database, catalog, tuple(asked))
         if matches(document, condition):
             yield document
 
 
-def _rows(database: Database, catalog: str, numbers: Iterable[int]) -> Iterator[Row]:
+def read_numbered(database: Database, catalog: str, numbers: Iterable[int]) -> Iterator[Row]:
     """Read rows by their numbers, in the order of these, some at a time."""
     rest = iter(numbers)
     while some := list(islice(rest, _AT_ONCE)):
@@ -293,7 +293,7 @@ def _sorted(
         documents.append(kept.apply(row.read(database, catalog, images)))
     numbered = {id(document): number for document, number in zip(documents, numbers, strict=True)}
     in_order = [numbered[id(document)] for document in sort_documents(documents, list(order))]
-    yield from _rows(database, catalog, in_order)
+    yield from read_numbered(database, catalog, in_order)
 
 
 def _from(first: tuple[Any, ...] | None, cursor: sqlite3.Cursor) -> Iterator[tuple[Any, ...]]:

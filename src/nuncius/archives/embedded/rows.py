@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = ("images", "document", "extras", "annotations")
 
 _AT_ONCE = 400  # bound parameters in one statement; SQLite allows 999 in its oldest builds
-_WHOLE_DOCUMENTS = ("$$ROOT", "$$CURRENT")
+WHOLE_DOCUMENTS = ("$$ROOT", "$$CURRENT")  # what stands for a whole document in expressions
 
 
 def read_document(text: str, extras: str | None, annotations: str | None) -> Document:
@@ -57,9 +57,10 @@ def read_rows(connection: sqlite3.Connection, table: str, numbers: Iterable[int]
 
 def asked_images(catalog: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the images that a filter asks about, which are not in the text of a document."""
-    text = repr(condition) if condition else ""
-    whole = any(name in text for name in _WHOLE_DOCUMENTS)
-    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if whole or field in text)
+    from nuncius.archives.language.filters import fields_of_filter
+
+    asked = fields_of_filter(condition)  # None may be all
+    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if asked is None or field in asked)
 
 
 def wanted_images(catalog: str, projection: Projection) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ from nuncius._core.lazy import require
 from nuncius.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _DELIMITERS = ",;\t|"
@@ -29,11 +28,7 @@ _MISSING = frozenset({"", "null", "NULL"})
 _TRUTHS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 # A number with zeros before it is a name: as a number it would lose them.
 _INTEGER = re.compile(r"\s*[+-]?(?:0|[1-9][0-9]*)\s*")
-_NUMBER = re.compile(
-    r"\s*[+-]?(?:0|[1-9][0-9]*|[0-9]+\.[0-9]*|\.[0-9]+|[0-9](?:\.[0-9]*)?(?=[eE]))(?:[eE][+-]?[0-9]+)?\s*"
-    r"|\s*[+-]?(?:nan|inf|infinity)\s*",
-    re.IGNORECASE,
-)
+_NEEDLESS_ZERO = re.compile(r"\s*[+-]?0[0-9]")
 
 
 @dataclass(slots=True)
@@ -171,7 +166,7 @@ class TableReader:
         from astropy.table import Table
 
         with _opened(path) as file:
-            return self._of_astropy(Table.read(file, format="votable", unit_parse_strict="silent"))
+            return self._of_astropy(Table.read(file, format="votable"))
 
     def _of_parquet(self, path: Path) -> Iterator[list[Column]]:
         parquet = require("pyarrow.parquet", extra="parquet")
@@ -206,31 +201,42 @@ class TableReader:
 
     def _typed(self, name: str, texts: Sequence[str]) -> list[Any]:
         """Turn the texts of a column into values of the kind that the column has so far."""
+        kinds: dict[str, Callable[[Sequence[str]], list[Any] | None]]
+        kinds = {"number": _numbers, "truth": _truths, "text": lambda texts: [text or None for text in texts]}
+        if _MISSING.issuperset(texts):
+            return [None] * len(texts)
         known = self._kinds.get(name)
-        kind = "text" if known == "text" else _kind_of(texts)
-        if kind is not None and known is not None and kind != known:
-            self._kinds[name] = "text"
-            raise KindChanged
-        if kind is not None:
-            self._kinds[name] = kind
-        if kind == "number":
-            return [None if text in _MISSING else _number(text) for text in texts]
-        if kind == "truth":
-            return [_TRUTHS.get(text.strip()) for text in texts]
-        return [text or None for text in texts] if kind == "text" else [None] * len(texts)
+        for kind in kinds if known is None else (known,):
+            values = kinds[kind](texts)
+            if values is not None:
+                self._kinds[name] = kind
+                return values
+        self._kinds[name] = "text"
+        raise KindChanged
 
 
-def _kind_of(texts: Sequence[str]) -> str | None:
-    present = [text for text in texts if text not in _MISSING]
-    if not present:
+def _numbers(texts: Sequence[str]) -> list[Any] | None:
+    """Read numbers, or return None if one of the texts is none."""
+    if "_" in (joined := "".join(texts)) or not joined.isascii():
+        return None  # Python would read them as numbers
+    try:
+        return [None if text in _MISSING else float(text) if "." in text else _whole(text) for text in texts]
+    except ValueError:
         return None
-    if all(map(_NUMBER.fullmatch, present)):
-        return "number"
-    return "truth" if all(text.strip() in _TRUTHS for text in present) else "text"
 
 
-def _number(text: str) -> int | float:
-    return int(text) if _INTEGER.fullmatch(text) else float(text)
+def _whole(text: str) -> int | float:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NEEDLESS_ZERO.match(text):
+        raise ValueError(text)  # a name: a number would lose the zero
+    return float(text)
+
+
+def _truths(texts: Sequence[str]) -> list[Any] | None:
+    if not all(text in _MISSING or text in _TRUTHS for text in texts):
+        return None
+    return [_TRUTHS.get(text) for text in texts]
 
 
 def _some_rows(reader: Any, count: int, width: int, path: Path) -> list[list[str]]:
@@ -326,7 +332,7 @@ def values_of_array(array: Any, mask: Any = None) -> list[Any]:
         mask = np.isnat(array) if mask is None else mask | np.isnat(array)
         array = array.astype("datetime64[us]")
     values: list[Any] = array.tolist()
-    if kind not in "biufUM" or array.dtype.itemsize > 8 and kind == "f":
+    if kind not in "biufUM" or (array.dtype.itemsize > 8 and kind == "f"):
         values = [_plain(value) for value in values]
     if mask is None or mask.ndim > 1:
         return values if mask is None else np.ma.array(array, mask=mask).tolist()

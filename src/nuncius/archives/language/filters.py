@@ -20,6 +20,7 @@ from nuncius.archives.language.geo import NEAR, WITHIN, check_region
 from nuncius.archives.language.matching import LOGICAL, TESTS, matches
 from nuncius.archives.language.patterns import compile_pattern
 from nuncius.archives.language.values import (
+    OneOf,
     check_depth,
     check_path,
     has_operators,
@@ -191,7 +192,7 @@ def _check_values(value: Any, place: str) -> list[Any]:
             raise FilterError(f"{where}: operators can't stand in this list", position=where)
         if isinstance(item, re.Pattern):
             compile_pattern(item, "", f"{place}[{index}]")
-    return values
+    return OneOf(values)
 
 
 def _check_all(value: Any, place: str, where: _Where) -> list[Any]:

@@ -18,6 +18,7 @@ from nuncius.archives.language.patterns import compile_pattern
 from nuncius.archives.language.values import (
     MISSING,
     Alone,
+    OneOf,
     comparable,
     compare,
     each,
@@ -26,6 +27,7 @@ from nuncius.archives.language.values import (
     has_operators,
     is_nan,
     is_number,
+    order_key,
     type_of,
 )
 
@@ -93,6 +95,13 @@ def _equals_any(values: list[Any], wanted: Any) -> bool:
     if wanted is None:
         return any(value is MISSING or value is None for value in each(values))
     return any(equal(value, wanted) for value in each(values))
+
+
+def _is_one_of(values: list[Any], wanted: list[Any]) -> bool:
+    wanted = wanted if isinstance(wanted, OneOf) else OneOf(wanted)
+    return any(order_key(value) in wanted.keys for value in each(values)) or any(
+        _regex(values, pattern, {}) for pattern in wanted.patterns
+    )
 
 
 def _compares(test: Callable[[int], bool]) -> Test:
@@ -190,8 +199,8 @@ TESTS: dict[str, Test] = {
     "$gte": _compares(lambda order: order >= 0),
     "$lt": _compares(lambda order: order < 0),
     "$lte": _compares(lambda order: order <= 0),
-    "$in": lambda values, operand, _: any(meets(values, item) for item in operand),
-    "$nin": lambda values, operand, _: not any(meets(values, item) for item in operand),
+    "$in": lambda values, operand, _: _is_one_of(values, operand),
+    "$nin": lambda values, operand, _: not _is_one_of(values, operand),
     "$not": lambda values, operand, _: not meets(values, operand),
     "$exists": lambda values, operand, _: any(value is not MISSING for value in values) == bool(operand),
     "$type": _has_type,

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from nuncius.errors import FilterError
@@ -160,6 +161,30 @@ def compare(a: Any, b: Any) -> int:
     a, b = comparable(a, b)
     left, right = order_key(a), order_key(b)
     return (left > right) - (left < right)
+
+
+class OneOf(list[Any]):
+    """The values of a checked `$in`, which are looked up and not gone through for each document."""
+
+    @cached_property
+    def keys(self) -> frozenset[Any]:
+        """What the values are told apart by."""
+        keys = set()
+        for value in self:
+            if not isinstance(value, re.Pattern):
+                keys.add(order_key(value))
+                if value is None:
+                    keys.add(order_key(MISSING))
+                elif isinstance(value, str) and _HEXADECIMAL.fullmatch(value):
+                    keys.add((_RANKS["objectId"], value))  # see `comparable`
+                elif is_id(value):
+                    keys.add(order_key(str(value)))
+        return frozenset(keys)
+
+    @cached_property
+    def patterns(self) -> list[re.Pattern[str]]:
+        """The regular expressions among them."""
+        return [value for value in self if isinstance(value, re.Pattern)]
 
 
 # Paths ---------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,19 @@ _INTERNAL = frozenset(
         "$listSessions", "$planCacheStats", "$querySettings", "$shardedDataDistribution",
     }
 )  # fmt: skip
+# Kowalski's filters are plain JSON: these would be compared as documents, and nothing would ever be equal to them.
+_EXTENDED_JSON = frozenset(
+    {
+        "$date",
+        "$binary",
+        "$numberInt",
+        "$numberLong",
+        "$numberDouble",
+        "$numberDecimal",
+        "$regularExpression",
+        "$timestamp",
+    }
+)
 _JOINS = {"$lookup": "from", "$graphLookup": "from"}
 _REGEX_OPERATORS = frozenset({"$regexMatch", "$regexFind", "$regexFindAll"})
 _MOST_CHOICES = 5  # repetitions and alternatives of one expression: each may try every place of the text
@@ -88,6 +101,8 @@ def check_safe(value: Any, opened: Collection[str], limits: Limits) -> None:
             raise invalid(f"Pipeline uses forbidden stages: {{{name!r}}}")
         if name in _CODE or name in _INTERNAL:
             raise forbidden(f"{name} is not allowed on this server: it only reads documents and runs no code")
+        if name in _EXTENDED_JSON:
+            raise wrong("OperationFailure", f"unknown operator: {name}; a query is plain JSON")
         if name in _JOINS:
             _check_join(name, item, opened)
         elif name == "$regex":
