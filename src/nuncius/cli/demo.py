@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _TOPIC = "demo"
 _GROUP = "nuncius-demo"
 _MARK = ".nuncius-demo"
+_REFERENCE = "reference_stars"
 _SHOWN = 12
 _DRAWN_AT_ONCE = 2000  # 150 MB
 _LOOKED_AT = 400  # objects whose light curves are compared for the report
@@ -50,6 +51,9 @@ class _Night:
     cones: int = 0
     near: int = 0
     cone_seconds: float = 0.0
+    stars: int = 0
+    matched: int = 0
+    over_http: int | None = None
     failures: list[NunciusError] = field(default_factory=list)
 
 
@@ -78,7 +82,8 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
     """See one night from end to end, without any account and without any network.
 
     Starts a Kafka broker on this machine, publishes alerts to it, receives them, keeps them in an archive, asks the
-    archive what is near each object, and draws the night.
+    archive what is near each object, cross-matches it with a reference catalogue, asks it again over HTTP, and draws
+    the night.
     """
     path = _fresh(out)
     night = _Night()
@@ -97,6 +102,8 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
             f"{night.cones} cones of 2 arcsec found [bold]{night.near}[/bold] alerts in "
             f"{1000 * night.cone_seconds:.0f} ms."
         )
+        _match(archive, packets is None, night, say)
+        _serve(archive, night, say)
         page = _draw(archive, night, out, say)
     _farewell(path, page, archive, say)
     if as_json:
@@ -227,6 +234,71 @@ def _ask(archive: EmbeddedArchive, night: _Night) -> None:
     night.cone_seconds = time.monotonic() - begin
 
 
+def _match(archive: EmbeddedArchive, is_synthetic: bool, night: _Night, say: _Teller) -> None:
+    """Cross-match the night with a reference catalogue."""
+    table = _reference_stars() if is_synthetic else _objects(archive)
+    night.stars = archive.load_catalog(_REFERENCE, table, ra="ra", dec="dec", progress=False).rows
+    begin = time.monotonic()
+    for catalog in _alert_catalogs(archive):
+        found = archive.crossmatch(
+            catalog, _REFERENCE, "2 arcsec", projection=["_id"], right_projection=["_id"], limit=1
+        )
+        night.matched += len(found)
+    say(
+        f"[bold]{night.matched}[/bold] alerts lie within 2 arcsec of one of {night.stars} sources of a reference "
+        f"catalogue ({1000 * (time.monotonic() - begin):.0f} ms)."
+    )
+
+
+def _reference_stars() -> Any:
+    from nuncius.sandbox.sky.reference import synthetic_catalog
+
+    return synthetic_catalog()
+
+
+def _objects(archive: EmbeddedArchive) -> Any:
+    """Make a reference catalogue of real packets: where each object was first seen."""
+    from astropy.table import Table
+
+    places: dict[str, tuple[float, float]] = {}
+    for catalog in _alert_catalogs(archive):
+        for reading in _readings(archive, catalog):
+            if reading.point.ra is not None and reading.point.dec is not None:
+                places.setdefault(
+                    reading.object_id or str(reading.alert_id), (reading.point.ra, reading.point.dec)
+                )
+    ra, dec = zip(*places.values(), strict=True) if places else ((), ())
+    return Table({"name": list(places), "ra": list(ra), "dec": list(dec)})
+
+
+def _serve(archive: EmbeddedArchive, night: _Night, say: _Teller) -> None:
+    """Ask the same question of the file and of a server on it."""
+    try:
+        from nuncius.sandbox import SandboxKowalski
+
+        server = SandboxKowalski(archive=archive.path)
+    except MissingExtraError as error:
+        say(f"[yellow]No server: {error}[/yellow]")
+        return
+    question = {"_id": {"$exists": True}}
+    night.over_http = 0
+    with server, open_archive(server.url, token=server.token) as remote:
+        for catalog in _alert_catalogs(archive):
+            here, there = (
+                [
+                    str(document["_id"])
+                    for document in asked.find(catalog, question, projection=["_id"], sort="_id")
+                ]
+                for asked in (archive, remote)
+            )
+            if here != there:
+                raise NunciusError(
+                    f"{catalog}: the file has {len(here)} documents, and the server on it answered {len(there)} others"
+                )
+            night.over_http += len(there)
+    say(f"The same query on the file and over HTTP gave the same [bold]{night.over_http}[/bold] documents.")
+
+
 def _draw(archive: EmbeddedArchive, night: _Night, out: Path, say: _Teller) -> Path | None:
     try:
         from nuncius.plots import write_night_report
@@ -243,7 +315,7 @@ def _draw(archive: EmbeddedArchive, night: _Night, out: Path, say: _Teller) -> P
             title="One night with nuncius",
             summary=[
                 ("alerts archived", f"{report.archived:,}"),
-                ("objects", f"{sum(c['objects'] for c in archive.info()['catalogs'].values()):,}"),
+                ("objects", f"{sum(c.get('objects', 0) for c in archive.info()['catalogs'].values()):,}"),
                 ("surveys", ", ".join(sorted({category for _, _, category in positions})) or "none"),
                 ("quarantined", f"{night.quarantined:,}"),
                 ("alerts per second", f"{report.received / night.seconds:,.0f}"),
@@ -302,7 +374,7 @@ def _card(archive: EmbeddedArchive, item: ArchivedObject) -> Any:
 
 
 def _alert_catalogs(archive: EmbeddedArchive) -> list[str]:
-    return [name for name in archive.catalogs() if not name.endswith("_aux")]
+    return [name for name, held in archive.info()["catalogs"].items() if "alerts" in held]
 
 
 def _farewell(path: Path, page: Path | None, archive: EmbeddedArchive, say: _Teller) -> None:
@@ -330,6 +402,9 @@ def _figures(night: _Night) -> dict[str, Any]:
         "archived": report.archived,
         "quarantined": night.quarantined,
         "duplicates": report.duplicates,
+        "reference_sources": night.stars,
+        "matched": night.matched,
+        "over_http": night.over_http,
         "seconds": round(night.seconds, 3),
         "alerts_per_s": round(report.received / night.seconds, 1),
     }

@@ -6,10 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.documents import survey_of_catalog
-from nuncius.archives.embedded import query
 from nuncius.archives.embedded.database import quoted
 from nuncius.archives.embedded.fields import POSITION
+from nuncius.archives.embedded.find import count, find
 from nuncius.archives.embedded.group import grouped
+from nuncius.archives.embedded.histories import histories, is_histories
+from nuncius.archives.embedded.reading import read_numbered, select
 from nuncius.archives.embedded.rows import WHOLE_DOCUMENTS
 from nuncius.archives.language import Projection, collections_of, run_pipeline, sort_documents
 
@@ -97,35 +99,37 @@ def _begin(
     images: tuple[str, ...],
 ) -> tuple[Iterable[Document], list[Mapping[str, Any]]]:
     """Run as many stages as SQL can; return what they give, and the stages that are left."""
-    name, spec = next(iter(stages[0].items())) if stages else ("", None)
-    is_auxiliary = query.is_auxiliary(catalog)
+    name: str
+    spec: Any
+    name, spec = next(iter(stages[0].items())) if stages else ("", {})
+    of_histories = is_histories(catalog)
     if name == "$count":
-        number = query.count(database, catalog, condition)
+        number = count(database, catalog, condition)
         return ([{spec: number}] if number else []), stages[1:]
-    if name in {"$group", "$sortByCount"} and not is_auxiliary:
+    if name in {"$group", "$sortByCount"} and not of_histories:
         by_count = {"_id": spec, "count": {"$sum": 1}}
         groups = grouped(database, catalog, condition, by_count if name == "$sortByCount" else spec)
         if groups is not None:
             return (sort_documents(groups, [("count", -1)]) if name == "$sortByCount" else groups), stages[1:]
         return _read(database, catalog, condition, images), stages
-    if name == "$sample" and not condition and not is_auxiliary:
+    if name == "$sample" and not condition and not of_histories:
         return _sample(database, catalog, spec["size"], images), stages[1:]
-    if is_auxiliary:
-        return query.auxiliary(database, catalog, condition), stages
+    if of_histories:
+        return histories(database, catalog, condition), stages
     bounds: dict[str, Any] = {}
     for bound in ("$sort", "$skip", "$limit"):
         if stages and bound in stages[0]:
             bounds[bound] = stages[0][bound]
             stages = stages[1:]
     order = list(bounds.get("$sort", {}).items())
-    rows = query.select(database, catalog, condition, order, bounds.get("$skip", 0), bounds.get("$limit"))
+    rows = select(database, catalog, condition, order, bounds.get("$skip", 0), bounds.get("$limit"))
     return (row.read(database, catalog, images) for row in rows), stages
 
 
 def _read(
     database: Database, catalog: str, condition: Mapping[str, Any], images: tuple[str, ...]
 ) -> Iterator[Document]:
-    for row in query.select(database, catalog, condition):
+    for row in select(database, catalog, condition):
         yield row.read(database, catalog, images)
 
 
@@ -133,7 +137,7 @@ def _sample(database: Database, catalog: str, size: int, images: tuple[str, ...]
     with database.errors():
         statement = f"SELECT id FROM {quoted(catalog)} ORDER BY random() LIMIT ?"
         numbers = [number for (number,) in database.connection.execute(statement, (min(size, 2**62),))]
-    for row in query.read_numbered(database, catalog, numbers):
+    for row in read_numbered(database, catalog, numbers):
         yield row.read(database, catalog, images)
 
 
@@ -158,10 +162,10 @@ def _others(
     """Return how the pipeline reads other catalogs: with the images that it looks at."""
     kept = {name: _kept(pipeline, name) for name in collections_of(pipeline)}
 
-    def select(name: str, condition: Mapping[str, Any]) -> Iterator[Document]:
-        return query.find(database, name, condition, kept[name])
+    def other(name: str, condition: Mapping[str, Any]) -> Iterator[Document]:
+        return find(database, name, condition, kept[name])
 
-    return select
+    return other
 
 
 def _kept(stages: Iterable[Mapping[str, Any]], catalog: str) -> Projection:

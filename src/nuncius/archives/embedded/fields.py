@@ -153,7 +153,8 @@ class Field:
         """The condition under which something around it is an array."""
         names = self.path.split(".")
         return " OR ".join(
-            f"json_type(document, {Field('.'.join(names[:count]))._place}) = 'array'" for count in range(1, len(names))
+            f"json_type(document, {Field('.'.join(names[:count]))._place}) = 'array'"
+            for count in range(1, len(names))
         )
 
 
@@ -174,7 +175,7 @@ class Fields:
         self._known: dict[str, Field | None] = {}
 
     def __getitem__(self, path: str) -> Field | None:
-        """The field at a path, or None where SQL can't be asked for it."""
+        """Return the field at a path, or None where SQL can't be asked for it."""
         if path not in self._known:
             self._known[path] = self._field(path) if is_plain(path) else None
         return self._known[path]
@@ -183,7 +184,11 @@ class Fields:
         field = _bare(self.catalog, path)
         name = index_name(self.catalog, path)
         # An index of another release may be on another key; SQLite would not take it for ours.
-        return replace(field, index=name) if self._indexes.get(name) == _index_sql(self.catalog, field) else field
+        return (
+            replace(field, index=name)
+            if self._indexes.get(name) == _index_sql(self.catalog, field)
+            else field
+        )
 
 
 def _bare(catalog: str, path: str) -> Field:
@@ -284,14 +289,16 @@ def indexes(database: Database, catalog: str) -> list[str]:
     """Return the fields that an index was made for, sorted."""
     begin = len(f"{catalog}:field:")
     return sorted(
-        re.sub(r"\^(.)", lambda letter: letter[1].upper(), name[begin:]) for name in _indexes(database, catalog)
+        re.sub(r"\^(.)", lambda letter: letter[1].upper(), name[begin:])
+        for name in _indexes(database, catalog)
     )
 
 
 def _indexable(catalog: str, path: str) -> Field:
     if catalog.endswith("_aux"):
         raise UnsupportedError(
-            f"{catalog} is put together when it is asked; only `_id` is indexed there, and always", position=catalog
+            f"{catalog} is put together when it is asked; only `_id` is indexed there, and always",
+            position=catalog,
         )
     if not isinstance(path, str) or not is_plain(path):
         raise FilterError(
@@ -300,7 +307,9 @@ def _indexable(catalog: str, path: str) -> Field:
         )
     field = _bare(catalog, path)
     if field.guard:
-        raise FilterError(f"{path!r} is not kept in the documents, so that it can't be indexed", position=path)
+        raise FilterError(
+            f"{path!r} is not kept in the documents, so that it can't be indexed", position=path
+        )
     return field
 
 
@@ -312,6 +321,8 @@ def _index_sql(catalog: str, field: Field) -> str:
 def _indexes(database: Database, catalog: str) -> dict[str, str]:
     """Return the names and the SQL of the indexes of fields."""
     prefix = f"{catalog}:field:"
-    statement = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND substr(name, 1, ?) = ?"
+    statement = (
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND substr(name, 1, ?) = ?"
+    )
     with database.errors():
         return dict(database.connection.execute(statement, (catalog, len(prefix), prefix)))

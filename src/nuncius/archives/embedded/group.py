@@ -75,7 +75,9 @@ def grouped(
             raise
         if any(row[1] for row in rows):
             return None
-        groups = [_group(spec["_id"], paths, outputs, row) for row in sorted(rows, key=lambda row: row[0]) if row[2]]
+        groups = [
+            _group(spec["_id"], paths, outputs, row) for row in sorted(rows, key=lambda row: row[0]) if row[2]
+        ]
         if not _are_exact(database.connection, [row[2:] for row in rows], len(paths), outputs):
             return None
     # One group for 1 and 1.0, which SQL has apart.
@@ -91,7 +93,9 @@ def _identity(expression: Any) -> dict[str, str] | None:
     path = _path(expression)
     if path is not None:
         return {"": path}
-    is_constant = expression is None or (isinstance(expression, (int, float, str)) and not _refers(expression))
+    is_constant = expression is None or (
+        isinstance(expression, (int, float, str)) and not _refers(expression)
+    )
     return {} if is_constant else None
 
 
@@ -121,7 +125,9 @@ def _outputs(spec: Mapping[str, Any]) -> list[_Output] | None:
     return found
 
 
-def _statement(selection: Selection, paths: Sequence[str], outputs: Sequence[_Output], *, compound: bool) -> str:
+def _statement(
+    selection: Selection, paths: Sequence[str], outputs: Sequence[_Output], *, compound: bool
+) -> str:
     """Return the SQL of rows: first number, whether something is in the way, count, then the key, then the outputs."""
     keys, values, problems = [], [], ["v IS NULL"]
     for path in paths:
@@ -158,7 +164,10 @@ def _group(
     expression: Any, paths: Mapping[str, str], outputs: Sequence[_Output], row: Sequence[Any]
 ) -> Document:
     count, *rest = row[2:]
-    key = [_value(kind, value) for kind, value in zip(rest[: 2 * len(paths) : 2], rest[1 : 2 * len(paths) : 2], strict=True)]
+    key = [
+        _value(kind, value)
+        for kind, value in zip(rest[: 2 * len(paths) : 2], rest[1 : 2 * len(paths) : 2], strict=True)
+    ]
     if isinstance(expression, dict):
         group: Document = {"_id": dict(zip(paths, key, strict=True))}
     else:

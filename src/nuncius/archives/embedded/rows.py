@@ -42,7 +42,9 @@ def read_images(connection: sqlite3.Connection, catalog: str, number: int, field
     return {field: found[field] for field in fields if field in found}
 
 
-def read_rows(connection: sqlite3.Connection, table: str, numbers: Iterable[int]) -> dict[int, tuple[Any, ...]]:
+def read_rows(
+    connection: sqlite3.Connection, table: str, numbers: Iterable[int]
+) -> dict[int, tuple[Any, ...]]:
     """Return the columns `COLUMNS` of rows of a (quoted) table, by their numbers."""
     rows: dict[int, tuple[Any, ...]] = {}
     unique = sorted(set(numbers))
@@ -60,7 +62,9 @@ def asked_images(catalog: str, condition: Mapping[str, Any]) -> tuple[str, ...]:
     from nuncius.archives.language.filters import fields_of_filter
 
     asked = fields_of_filter(condition)  # None may be all
-    return tuple(field for field in survey_of_catalog(catalog).cutout_fields if asked is None or field in asked)
+    return tuple(
+        field for field in survey_of_catalog(catalog).cutout_fields if asked is None or field in asked
+    )
 
 
 def wanted_images(catalog: str, projection: Projection) -> tuple[str, ...]:

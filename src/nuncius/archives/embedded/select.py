@@ -151,13 +151,14 @@ class _Ways:
 
     def _of(self, key: str, value: Any) -> list[Way]:
         if key == "$and":
-            ways = [self.to(part) for part in value]
-            return [way for way in ways if way is not None]
+            return [way for part in value if (way := self.to(part)) is not None]
         if key == "$or":
             return self._either([self.to(part) for part in value])
         if key.startswith("$"):
             return []
-        wanted = value if has_operators(value) else {"$regex" if isinstance(value, re.Pattern) else "$eq": value}
+        wanted = (
+            value if has_operators(value) else {"$regex" if isinstance(value, re.Pattern) else "$eq": value}
+        )
         if key == POSITION:
             return self._place(wanted)
         of = self._fields[key]
@@ -209,7 +210,9 @@ class _Ways:
     # Indexes of fields -------------------------------------------------------------------------------------------------
 
     def _by_index(self, of: Field, wanted: Mapping[str, Any]) -> list[Way]:
-        found = [(_SOME, parts) for values in _listed(wanted) if (parts := self._values(of, values)) is not None]
+        found = [
+            (_SOME, parts) for values in _listed(wanted) if (parts := self._values(of, values)) is not None
+        ]
         found += [(_RANGE, [f"{of._key} {clause}"]) for clause in self._prefix(wanted)]
         found += [(rank, [clause]) for rank, clause in self._range(of, wanted)]
         assert of.index is not None
@@ -243,14 +246,16 @@ class _Ways:
 
     def _near(self, value: float) -> str:
         low, high = zone(value)
-        if isinstance(value, int) and low != value and low != high and float(value) != value:
+        if isinstance(value, int) and low < high and float(value) != value:
             return f"= {self._bind(value)}"  # no fraction is that number
         return f"BETWEEN {self._bind(low)} AND {self._bind(high)}"
 
     def _range(self, of: Field, wanted: Mapping[str, Any]) -> list[tuple[int, str]]:
         key, lows, highs, kinds = of._key, [], [], set()
         for operator, operand in wanted.items():
-            if operator not in {"$gt", "$gte", "$lt", "$lte"} or not (_is_number(operand) or is_text_bound(operand)):
+            if operator not in {"$gt", "$gte", "$lt", "$lte"} or not (
+                _is_number(operand) or is_text_bound(operand)
+            ):
                 continue
             kinds.add(isinstance(operand, str))
             low, high = (operand, operand) if isinstance(operand, str) else zone(operand)
@@ -281,9 +286,12 @@ class _Ways:
     # Places ------------------------------------------------------------------------------------------------------------
 
     def _place(self, wanted: Mapping[str, Any]) -> list[Way]:
-        region = next((spatial_region(op, wanted) for op in _SPATIAL if op in wanted), None)
-        if region is None:
+        from nuncius.archives.language import geo_region
+
+        operator = next((name for name in _SPATIAL if name in wanted), None)
+        if operator is None:
             return []
+        region: Any = geo_region(operator, wanted[operator])
         table = quoted(self._fields.catalog)
         low, high = region.ranges()
         ranges = self._bind(json.dumps([[int(a), int(b)] for a, b in zip(low, high, strict=True)]))
@@ -293,13 +301,6 @@ class _Ways:
         )
         index = f"{self._fields.catalog}:by_place"
         return [Way(_SOME, [inside, "hpx IS NULL"], frozenset([index]))]
-
-
-def spatial_region(operator: str, wanted: Mapping[str, Any]) -> Any:
-    """Return the region on the sky that an operator asks for, or None if it has no bounds."""
-    from nuncius.archives.language import geo_region
-
-    return geo_region(operator, wanted, f"filter[{POSITION!r}]")
 
 
 def _listed(wanted: Mapping[str, Any]) -> list[list[Any]]:
@@ -314,7 +315,7 @@ def _is_number(value: Any) -> bool:
 
 def _of_column(values: Sequence[Any], *, texts_only: bool) -> list[Any] | None:
     """Return the values of a column of ids that equal any of these, or None if that can't be said."""
-    found = []
+    found: list[Any] = []
     for value in values:
         if type(value).__name__ == "ObjectId":
             found.append(str(value))

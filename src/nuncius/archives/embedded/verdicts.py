@@ -59,7 +59,12 @@ class Verdict:
     """
 
     def __init__(
-        self, fields: Fields, condition: Mapping[str, Any], parameters: Parameters, *, with_documents: bool = True
+        self,
+        fields: Fields,
+        condition: Mapping[str, Any],
+        parameters: Parameters,
+        *,
+        with_documents: bool = True,
     ) -> None:
         self.columns: dict[str, str] = {}
         """The SQL of what the expression is made of, by the names that it has there."""
@@ -114,7 +119,11 @@ class Verdict:
 
     def _meets(self, field: Field, wanted: Any) -> str:
         if not has_operators(wanted):
-            return self._regex(field, wanted, "") if isinstance(wanted, re.Pattern) else self._equals(field, wanted)
+            return (
+                self._regex(field, wanted, "")
+                if isinstance(wanted, re.Pattern)
+                else self._equals(field, wanted)
+            )
         parts = []
         for operator, operand in wanted.items():
             self._leaves += 1
@@ -196,15 +205,15 @@ class Verdict:
             return self._equals(field, None) if "=" in sign else "0"
         if isinstance(operand, bool):
             bound = TRUE if operand else FALSE
-            return (
-                f"CASE WHEN {key} IN ({FALSE}, {TRUE}) THEN {key} {sign} {bound} WHEN {key} = {ODD} THEN NULL ELSE 0 END"
-            )
+            return f"CASE WHEN {key} IN ({FALSE}, {TRUE}) THEN {key} {sign} {bound} WHEN {key} = {ODD} THEN NULL ELSE 0 END"
         if isinstance(operand, (int, float)):
             if operand != operand and "=" not in sign:  # noqa: PLR0124 - NaN
                 return "0"
             return self._number(field, sign, operand)
         if isinstance(operand, str):
-            return _one_of(key, text=f"{key} {sign} {self._parameters.bind(operand)}" if _is_text(operand) else UNKNOWN)
+            return _one_of(
+                key, text=f"{key} {sign} {self._parameters.bind(operand)}" if _is_text(operand) else UNKNOWN
+            )
         if type(operand).__name__ == "ObjectId":
             return _one_of(key, text=UNKNOWN)
         if isinstance(operand, (list, bytes, datetime)):
@@ -331,7 +340,12 @@ def literal_prefix(pattern: Any, options: str = "") -> tuple[str, bool]:
             letter, step = pattern[place + 1], 2
         elif letter in _SPECIAL:
             break
-        if pattern[place + step : place + step + 1] in {"*", "?", "{", "+"}:  # the letter may be missing, or come again
+        if pattern[place + step : place + step + 1] in {
+            "*",
+            "?",
+            "{",
+            "+",
+        }:  # the letter may be missing, or come again
             break
         prefix, place = prefix + letter, place + step
     return (prefix, place == len(pattern)) if _is_text(prefix) else ("", False)

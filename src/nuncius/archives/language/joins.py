@@ -153,9 +153,10 @@ def _equal_ones(
 
 
 def _values(document: Document, path: list[str]) -> list[Any]:
+    """Return what a document is joined by: the values at a path, elements of arrays; null where there are none."""
     values = found(document, path)
     flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
-    return [None if item is MISSING else item for item in flat]
+    return [item for item in flat if item is not MISSING] or [None]
 
 
 class _Index:
