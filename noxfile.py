@@ -89,16 +89,34 @@ def package(session):
 def kafka(session):
     """Against a real Apache Kafka (needs Java 17 and Maven)."""
     session.install("-e", ".[test]")
-    session.run(
-        "python",
-        "-m",
-        "pytest",
-        "-n",
-        "0",
-        "tests/peers/kafka",
-        *session.posargs,
-        env={"NUNCIUS_TEST_KAFKA": "1"},
-    )
+    run_peer(session, "kafka")
+
+
+@nox.session
+def penquins(session):
+    """The real penquins against our server, and the same calls through ours."""
+    session.install("-e", ".[test]", "penquins==2.4.2")
+    run_peer(session, "penquins")
+
+
+@nox.session
+def mongodb(session):
+    """Against a server with MongoDB's protocol, FerretDB (needs Go)."""
+    session.install("-e", ".[test]")
+    run_peer(session, "mongodb")
+
+
+@nox.session
+def lsdb(session):
+    """What is exported, read and cross-matched by lsdb on a Dask cluster."""
+    session.install("-e", ".[test]", "lsdb>=0.6")
+    run_peer(session, "lsdb")
+
+
+def run_peer(session, name):
+    """Run the tests in tests/peers of that name."""
+    env = {f"NUNCIUS_TEST_{name.upper()}": "1"}
+    session.run("python", "-m", "pytest", "-n", "0", f"tests/peers/{name}", *session.posargs, env=env)
 
 
 @nox.session
@@ -106,5 +124,5 @@ def nightly(session):
     """All that takes too long for every change: every Python, lowest versions, peers, package, benchmarks."""
     for python in PYTHONS:
         session.notify(f"tests-{python}")
-    for name in ("lowest", "kafka", "package", "benchmarks"):
+    for name in ("lowest", "kafka", "penquins", "mongodb", "lsdb", "package", "benchmarks"):
         session.notify(name)
