@@ -125,7 +125,12 @@ class NotFoundError(NunciusError, LookupError):
 
 
 class UnreachableError(NunciusError, ConnectionError):
-    """Nobody answers at that address."""
+    """Nobody answers at that address.
+
+    `sent` tells whether the question may have reached the service all the same.
+    """
+
+    sent: bool = True
 
 
 class TlsError(UnreachableError):

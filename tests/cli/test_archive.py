@@ -86,7 +86,7 @@ def test_backup_and_prune(cli, night):
     ("arguments", "code", "said"),
     [
         (("find", "NIGHT", "ZTF_alert"), 1, "did you mean ZTF_alerts"),
-        (("find", "NIGHT", "ZTF_alerts", "{candid: 1}"), 2, "A filter is JSON"),
+        (("find", "NIGHT", "ZTF_alerts", "{candid: 1}"), 2, "It is JSON"),
         (("find", "NIGHT", "ZTF_alerts", '{"candid": {"$gtt": 1}}'), 1, "did you mean $gt"),
         (("find", "none.db", "ZTF_alerts"), 1, "there is no archive none.db"),
         (("cone", "NIGHT", "ZTF_alerts", "10", "95"), 1, "not on the sky"),

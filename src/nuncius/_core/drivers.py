@@ -30,10 +30,11 @@ class _Running:
 
     def __init__(self, done: Any) -> None:
         self.done = done
-        # What those who wait are told if this one is cancelled.
-        self.outcome = Outcome(
-            error=UnreachableError("whoever was asking for the same was interrupted; ask again")
-        )
+        self.outcome: Outcome | None = None  # stays so if it is interrupted: who waits then does it himself
+
+
+class _InterruptedError(BaseException):
+    """Another thread of the same question was interrupted, so that nobody waits for this one."""
 
 
 class Driver:
@@ -54,14 +55,23 @@ class Driver:
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation to its end and return its result."""
+        if self._process != os.getpid():
+            # What other threads of the parent held or were about to do, nobody does here.
+            self._lock, self._running, self._client = threading.Lock(), {}, None
+            self._process = os.getpid()
+        return self._run(operation, threading.Event())
+
+    def _run(self, operation: Operation[T], stop: threading.Event) -> T:
         result: Any = None
         error: Exception | None = None
         try:
             while True:
                 need = operation.send(result) if error is None else operation.throw(error)
                 result = error = None
+                if stop.is_set():
+                    raise _InterruptedError
                 try:
-                    result = self._meet(need)
+                    result = self._meet(need, stop)
                 except Exception as problem:  # noqa: BLE001 - the operation decides what to do with it
                     error = problem
         except StopIteration as end:
@@ -80,16 +90,16 @@ class Driver:
         if client is not None and self._process == os.getpid():
             client.close()
 
-    def _meet(self, need: Need) -> Any:
+    def _meet(self, need: Need, stop: threading.Event) -> Any:
         match need:
             case Request():
                 return self._request(need)
             case Call():
                 return need.function(*need.args)
             case Gather():
-                return self._gather(need)
+                return self._gather(need, stop)
             case Once():
-                return self._once(need)
+                return self._once(need, stop)
             case Sleep():
                 return time.sleep(need.seconds)
             case _:
@@ -99,15 +109,16 @@ class Driver:
         import httpx2
 
         with self._lock:
-            if self._client is None or self._process != os.getpid():
-                self._client, self._process = httpx2.Client(**http.client_options(self._verify)), os.getpid()
+            if self._client is None:
+                self._client = httpx2.Client(**http.client_options(self._verify))
             client = self._client
         return http.send(client, request)
 
-    def _gather(self, need: Gather) -> list[Outcome]:
-        outcomes = [Outcome() for _ in need.operations]
+    def _gather(self, need: Gather, stop: threading.Event) -> list[Outcome]:
+        outcomes = [Outcome(error=UnreachableError("interrupted")) for _ in need.operations]
         todo = iter(enumerate(need.operations))
-        lock, stop = threading.Lock(), threading.Event()
+        lock = threading.Lock()
+        forced: list[BaseException] = []
 
         def work() -> None:
             while not stop.is_set():
@@ -116,11 +127,16 @@ class Driver:
                 if operation is None:
                     return
                 try:
-                    outcomes[index] = Outcome(self.run(operation))
+                    outcomes[index] = Outcome(self._run(operation, stop))
+                except _InterruptedError:
+                    return
                 except Exception as error:  # noqa: BLE001 - handed to who asked
                     outcomes[index] = Outcome(error=error)
+                except BaseException as error:  # noqa: BLE001 - sys.exit and its like: raised in the calling thread
+                    forced.append(error)
+                    stop.set()
 
-        # Daemons: after Ctrl-C the program need not wait for what is still on its way.
+        # Daemons: after Ctrl-C the program need not wait for what is still on its way, and nothing more is begun.
         threads = [
             threading.Thread(target=work, daemon=True, name="nuncius-gather")
             for _ in range(min(need.limit, len(outcomes)))
@@ -130,21 +146,27 @@ class Driver:
                 thread.start()
             for thread in threads:
                 thread.join()
-        finally:
+        except BaseException:
             stop.set()
+            raise
+        if forced:
+            raise forced[0]
         return outcomes
 
-    def _once(self, need: Once) -> Any:
-        with self._lock:
-            running = self._running.get(need.key)
-            mine = running is None
-            if running is None:
-                running = self._running[need.key] = _Running(threading.Event())
-        if not mine:
+    def _once(self, need: Once, stop: threading.Event) -> Any:
+        while True:
+            with self._lock:
+                running = self._running.get(need.key)
+                mine = running is None
+                if running is None:
+                    running = self._running[need.key] = _Running(threading.Event())
+            if mine:
+                break
             running.done.wait()
-            return running.outcome.result()
+            if running.outcome is not None:
+                return running.outcome.result()
         try:
-            running.outcome = Outcome(self.run(need.make()))
+            running.outcome = Outcome(self._run(need.make(), stop))
         except Exception as error:
             running.outcome = Outcome(error=error)
             raise
@@ -237,10 +259,10 @@ class AsyncDriver:
 
     async def _once(self, need: Once) -> Any:
         known = self._running.setdefault(asyncio.get_running_loop(), {})
-        running = known.get(need.key)
-        if running is not None:
+        while (running := known.get(need.key)) is not None:
             await running.done.wait()
-            return running.outcome.result()
+            if running.outcome is not None:
+                return running.outcome.result()
         running = known[need.key] = _Running(asyncio.Event())
         try:
             running.outcome = Outcome(await self.run(need.make()))

@@ -19,10 +19,6 @@ CONNECT_TIMEOUT_S = 5.0
 _CONNECTIONS = 32
 
 
-class NeverSentError(UnreachableError):
-    """No connection was made: whatever was to be sent was not, and may be sent again."""
-
-
 def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
     """Return how servers are verified: by the system's certificates, by those of a file or folder, or not at all.
 
@@ -134,10 +130,11 @@ def _raise(request: Request, error: Exception) -> NoReturn:
                 url=url,
             ) from error
         detail = str(error) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
-        raise NeverSentError(
-            f"nobody answers at {url} ({detail}). Check the address, the network and the proxy variables",
-            url=url,
-        ) from error
+        unreachable = UnreachableError(
+            f"nobody answers at {url} ({detail}). Check the address, the network and the proxy variables", url=url
+        )
+        unreachable.sent = False
+        raise unreachable from error
     if isinstance(error, httpx2.TimeoutException):
         raise _too_late(request) from error
     raise UnreachableError(
@@ -164,6 +161,6 @@ def _tls_reason(error: BaseException | None) -> str | None:
 
 
 def _user_agent() -> str:
-    from nuncius import __version__
+    from importlib.metadata import version
 
-    return f"nuncius/{__version__}"
+    return f"nuncius/{version('nuncius')}"

@@ -13,9 +13,8 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from nuncius._core.http import NeverSentError
 from nuncius._core.operations import Sleep
-from nuncius.errors import DeadlineError, TlsError, UnreachableError
+from nuncius.errors import TlsError, UnreachableError
 
 if TYPE_CHECKING:
     from nuncius._core.operations import Deadline, Operation, Request, Response
@@ -59,15 +58,11 @@ def send(request: Request, deadline: Deadline, *, reads: bool, retries: int = RE
             response: Response = yield replace(
                 request, timeout_s=min(request.timeout_s, deadline.remaining_s)
             )
-        except NeverSentError as error:
-            if attempt > retries or wait > deadline.remaining_s:
-                raise UnreachableError(
-                    f"{error.message} ({attempt} attempts)", url=error.url, attempts=attempt
-                ) from error
-        except (TlsError, DeadlineError):
+        except TlsError:
             raise
         except UnreachableError as error:
-            if not reads or attempt > retries or wait > deadline.remaining_s:
+            may_repeat = reads or not error.sent
+            if not may_repeat or attempt > retries or wait > deadline.remaining_s:
                 error.attempts = attempt
                 raise
         else:
