@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from nuncius._core.operations import Call
 from nuncius.archives.wanted import POSITION, Wanted, position_of
 from nuncius.errors import NotFoundError, PartialResultError, ServerError, UnsupportedError
 
@@ -199,12 +200,9 @@ class Backend(ABC):
         """Return the values of a field, each once, in order."""
         from nuncius.archives.language import distinct_values
 
-        path = f"${name}"
-        stages: list[dict[str, Any]] = [{"$match": dict(condition)}] if condition else []
-        stages += [
-            {"$unwind": {"path": path, "preserveNullAndEmptyArrays": False}},
-            {"$group": {"_id": path}},
-        ]
+        # Arrays are taken apart here: unwinding them there would lose what stands in arrays of documents.
+        present = {"$and": [dict(condition), {name: {"$exists": True}}]}
+        stages: list[dict[str, Any]] = [{"$match": present}, {"$group": {"_id": f"${name}"}}]
         groups = yield from self.aggregate(catalog, stages, deadline)
         return distinct_values(({"value": group["_id"]} for group in groups if "_id" in group), "value")
 
@@ -245,6 +243,7 @@ class Backend(ABC):
 
         wanted = Wanted(left.projection, [POSITION])
         found = yield from self.find(replace(left, projection=_fields(wanted)), deadline)
+        found = yield Call(list, (found,))  # it may be read only now
         placed = [(document, place) for document in found if (place := position_of(document)) is not None]
         if not placed:
             return []

@@ -178,6 +178,10 @@ def _face(url: Any, is_async: bool, verify: bool | str, options: dict[str, Any])
             FederationBackend(members), driver(verify=verify), timeout_s=timeout_s
         )
     backend = _backend(url, options)
+    if backend.service == "mongodb" and verify is not True:
+        raise ConfigurationError(
+            "MongoDB takes its certificates from the URL: mongodb://host/database?tls=true&tlsCAFile=/path/to/file.pem"
+        )
     return _face_class(backend.service, is_async)(backend, driver(verify=verify), timeout_s=timeout_s)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Call
 from nuncius.archives.backend import Backend, settled
-from nuncius.archives.mongodb.places import grouped, layout_of
+from nuncius.archives.mongodb.places import CELLS, cell_questions, grouped, layout_of
 from nuncius.archives.mongodb.service import SERVICE, MongoService
 from nuncius.archives.results import Rows
 from nuncius.archives.wanted import POSITION, Wanted
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from nuncius._core.operations import Deadline, Operation
     from nuncius.archives.backend import Cones, Find
     from nuncius.archives.language import Document
-    from nuncius.archives.mongodb.places import Layout
+    from nuncius.archives.mongodb.places import Layout, Place
     from nuncius.credentials import CredentialsLike
+    from nuncius.sky.regions import Region
 
 _BATCH = 100  # documents that are taken at a time: as many as a server sends at first
 _WRITING = frozenset({"$out", "$merge"})
@@ -162,6 +163,17 @@ class MongoBackend(Backend):
         documents: list[Document] = yield self._call(deadline, lambda: self._near(query, layout))
         return documents
 
+    def within(self, region: Region, query: Find, deadline: Deadline) -> Operation[Iterable[Document]]:
+        """Find documents within a region: by the cells of it, where the documents have theirs."""
+        yield from self.known(query.catalog, deadline)
+        layout = yield from self._layout(query.catalog, deadline)
+        if layout.way != CELLS:
+            return (yield from super().within(region, query, deadline))
+        documents: list[Document] = yield self._call(
+            deadline, lambda: self._inside(region, query, layout.place)
+        )
+        return documents
+
     def crossmatch(self, left: Find, right: Cones, deadline: Deadline) -> Operation[Iterable[Document]]:
         """Find, for the documents of one catalog, those of another that are near."""
         yield from self.known(left.catalog, deadline)
@@ -284,20 +296,34 @@ class MongoBackend(Backend):
         return layout_of(collection, knows_geo=self._knows_geo)
 
     def _near(self, query: Cones, layout: Layout) -> list[Document]:
-        place = layout.place
-        asked = Wanted(query.projection, place.fields)
-        collection, condition = self._collection(query.catalog), dict(query.condition)
+        asked = Wanted(query.projection, layout.place.fields)
         documents: list[Document] = []
         for near in layout.questions(query):
-            documents += collection.find({"$and": [condition, near]} if condition else near, asked.fields)
-        groups = grouped(query, documents, place)
-        if place.is_geojson:
+            documents += self._collection(query.catalog).find(_both(query.condition, near), asked.fields)
+        groups = grouped(query, documents, layout.place)
+        if layout.place.is_geojson:
             return settled(query, groups, asked)
         for document in (document for group in groups for document in group):
-            ra, dec = place.of(document) or (0.0, 0.0)
-            coordinates = asked.strip(document).setdefault("coordinates", {})
-            coordinates["radec_geojson"] = {"type": "Point", "coordinates": [ra - 180.0, dec]}
+            layout.place.add_geojson(document, asked)
         return settled(query, groups, Wanted(query.projection, [POSITION]))
+
+    def _inside(self, region: Region, query: Find, place: Place) -> list[Document]:
+        import numpy as np
+
+        from nuncius.archives.language import sort_documents
+
+        asked = Wanted(query.projection, [*place.fields, *(name for name, _ in query.order)])
+        found: list[Document] = []
+        for near in cell_questions(*region.ranges()):
+            found += self._collection(query.catalog).find(_both(query.condition, near), asked.fields)
+        positions = np.array([place.of(document) or (np.nan, np.nan) for document in found], dtype=float)
+        inside = region.contains(*positions.reshape(-1, 2).T)
+        documents = sort_documents([found[number] for number in np.flatnonzero(inside).tolist()], query.order)
+        documents = documents[query.skip : None if query.limit is None else query.skip + query.limit]
+        if place.is_geojson:
+            return [asked.strip(document) for document in documents]
+        without = Wanted(query.projection, [POSITION])
+        return [without.strip(place.add_geojson(document, asked)) for document in documents]
 
     def _info(self, names: Sequence[str]) -> dict[str, Any]:
         from pymongo.errors import OperationFailure
@@ -314,6 +340,10 @@ class MongoBackend(Backend):
                 catalogs[name]["indexes"] = sorted(database[name].index_information())
         version = database.command("buildInfo").get("version")
         return {"url": self.url, "database": database.name, "version": version, "catalogs": catalogs}
+
+
+def _both(condition: Mapping[str, Any], near: dict[str, Any]) -> dict[str, Any]:
+    return {"$and": [dict(condition), near]} if condition else near
 
 
 def _knows_geo(collection: Collection) -> bool:

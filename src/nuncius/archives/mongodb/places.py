@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from nuncius.archives.backend import Cones
     from nuncius.archives.language import Document
+    from nuncius.archives.wanted import Wanted
+    from nuncius.sky.regions import Integers
 
 GEO, CELLS, BOX = "geo", "cells", "box"
 CELL = "hpx"
@@ -69,6 +71,14 @@ class Place:
             return None
         return (longitude + self.offset) % 360.0, latitude
 
+    def add_geojson(self, document: Document, asked: Wanted) -> Document:
+        """Take out what was asked for besides, and put the position where Kowalski's documents have it."""
+        position = self.of(document)
+        assert position is not None, "only what is near to something gets here"
+        coordinates = asked.strip(document).setdefault("coordinates", {})
+        coordinates["radec_geojson"] = {"type": "Point", "coordinates": [position[0] - 180.0, position[1]]}
+        return document
+
 
 _PLACES = (
     Place(f"{POSITION}.coordinates.0", f"{POSITION}.coordinates.1", 180.0),
@@ -88,7 +98,11 @@ class Layout:
     def questions(self, query: Cones) -> Iterator[dict[str, Any]]:
         """Give conditions, of which each document near a position meets exactly one."""
         if self.way == CELLS:
-            yield from _cells(query)
+            from nuncius.sky import cone_ranges
+            from nuncius.sky.cells import merged
+
+            _, low, high = cone_ranges(query.ra, query.dec, query.radius_arcsec)
+            yield from cell_questions(*merged(low, high))
             return
         make = _caps if self.way == GEO else _boxes
         parts = make(query, self.place)
@@ -171,12 +185,8 @@ def _caps(query: Cones, place: Place) -> list[dict[str, Any]]:
     ]
 
 
-def _cells(query: Cones) -> Iterator[dict[str, Any]]:
-    from nuncius.sky import cone_ranges
-    from nuncius.sky.cells import merged
-
-    _, low, high = cone_ranges(query.ra, query.dec, query.radius_arcsec)
-    low, high = merged(low, high)
+def cell_questions(low: Integers, high: Integers) -> Iterator[dict[str, Any]]:
+    """Give conditions, of which each document in disjoint ranges of cells meets exactly one."""
     ranges = [{CELL: {"$gte": a, "$lt": b}} for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     for begin in range(0, len(ranges), _RANGES):
         yield {"$or": ranges[begin : begin + _RANGES]}
