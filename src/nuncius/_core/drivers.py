@@ -110,7 +110,7 @@ class Driver:
 
         with self._lock:
             if self._client is None:
-                self._client = httpx2.Client(**http.client_options(self._verify))
+                self._client = http.make_client(httpx2.Client, self._verify)
             client = self._client
         return http.send(client, request)
 
@@ -240,7 +240,10 @@ class AsyncDriver:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = httpx2.AsyncClient(**http.client_options(self._verify))
+            # A client holds its loop, so that neither would ever be let go.
+            for ended in [other for other in self._clients if other.is_closed()]:
+                del self._clients[ended]
+            client = self._clients[loop] = http.make_client(httpx2.AsyncClient, self._verify)
         return client
 
     async def _gather(self, need: Gather) -> list[Outcome]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+import zlib
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from nuncius._core.operations import MAX_BODY_BYTES, Response
 from nuncius.errors import ConfigurationError, DeadlineError, ServerError, TlsError, UnreachableError
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
 
     from nuncius._core.operations import Request
 
+C = TypeVar("C")
+
 CONNECT_TIMEOUT_S = 5.0
+_GZIP = 16 + zlib.MAX_WBITS  # of zlib: a gzip header and trailer
 _CONNECTIONS = 32
 
 
@@ -45,16 +50,31 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
         ) from error
 
 
-def client_options(verify: bool | str) -> dict[str, Any]:
-    """Return what both kinds of client are made with; the proxy variables of the environment are honoured."""
+def make_client(kind: type[C], verify: bool | str) -> C:
+    """Make a client of either kind; the proxy variables of the environment are honoured.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are no certificates, or a proxy variable can't be used.
+    """
     import httpx2
 
-    return {
+    options = {
         "verify": tls_context(verify),
         "limits": httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
-        "headers": {"User-Agent": _user_agent()},
+        "headers": {"User-Agent": _user_agent(), "Accept-Encoding": "gzip"},
         "follow_redirects": False,  # a token must not follow a redirect to another host
     }
+    try:
+        return kind(**options)
+    except (ValueError, ImportError, httpx2.InvalidURL) as error:
+        # The text could quote the proxy's password.
+        cure = "; for SOCKS run: pip install httpx2[socks]" if isinstance(error, ImportError) else ""
+        raise ConfigurationError(
+            "a proxy of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) can't be used: write http://host:port"
+            + cure
+        ) from None
 
 
 def send(client: httpx2.Client, request: Request) -> Response:
@@ -64,11 +84,10 @@ def send(client: httpx2.Client, request: Request) -> Response:
     end = time.monotonic() + request.timeout_s
     try:
         with client.stream(**_arguments(request)) as answer:
-            body = bytearray()
-            for chunk in answer.iter_bytes():
-                body += chunk
-                _check_body(request, body, end)
-            return Response(answer.status_code, dict(answer.headers), bytes(body))
+            body = _Body(request, answer.headers.get("content-encoding", ""), end)
+            for piece in answer.iter_raw():
+                body.add(piece)
+            return Response(answer.status_code, dict(answer.headers), body.whole())
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         _raise(request, error)
 
@@ -79,19 +98,28 @@ async def send_async(client: httpx2.AsyncClient, request: Request) -> Response:
 
     end = time.monotonic() + request.timeout_s
     try:
-        async with client.stream(**_arguments(request)) as answer:
-            body = bytearray()
-            async for chunk in answer.aiter_bytes():
-                body += chunk
-                _check_body(request, body, end)
-            return Response(answer.status_code, dict(answer.headers), bytes(body))
+        async with asyncio.timeout(request.timeout_s), client.stream(**_arguments(request)) as answer:
+            body = _Body(request, answer.headers.get("content-encoding", ""), end)
+            async for piece in answer.aiter_raw():
+                body.add(piece)
+            return Response(answer.status_code, dict(answer.headers), body.whole())
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         _raise(request, error)
+    except TimeoutError as error:
+        raise error if isinstance(error, DeadlineError) else _too_late(request) from error
 
 
 def _arguments(request: Request) -> dict[str, Any]:
     import httpx2
 
+    for name, value in request.headers.items():
+        # The client would quote it, and it may be a token.
+        if not (value.isascii() and value.isprintable() and value == value.strip()):
+            raise ConfigurationError(
+                f"the header {name} for {request.url} can't be sent: it may hold printable ASCII alone, without spaces "
+                "around it. Look at the token",
+                url=request.url,
+            )
     connect = min(CONNECT_TIMEOUT_S, request.timeout_s)
     return {
         "method": request.method,
@@ -103,14 +131,57 @@ def _arguments(request: Request) -> dict[str, Any]:
     }
 
 
-def _check_body(request: Request, body: bytearray, end: float) -> None:
-    # The client's own time-out starts anew with each piece: a body that drips would never end.
-    if time.monotonic() > end:
-        raise _too_late(request)
-    if len(body) > MAX_BODY_BYTES:
-        raise ServerError(
-            f"{request.url} sends an answer of more than {MAX_BODY_BYTES >> 30} GiB; ask for less",
-            url=request.url,
+class _Body:
+    """The body of an answer, unpacked as it arrives. Each piece looks at the time and the size.
+
+    The client's own time-out starts anew with each piece, so that a body that drips would never end; and it takes a
+    packed body without an end for a whole one.
+    """
+
+    def __init__(self, request: Request, coding: str, end: float) -> None:
+        self._request, self._end = request, end
+        self._bytes = bytearray()
+        if coding.strip().lower() not in {"", "identity", "gzip", "x-gzip"}:
+            raise ServerError(
+                f"{request.url} packs its answer as {coding!r}, which nobody asked for", url=request.url
+            )
+        self._is_packed = coding.strip().lower() in {"gzip", "x-gzip"}
+        self._unpacker = zlib.decompressobj(_GZIP)
+        self._begun = False
+
+    def add(self, piece: bytes) -> None:
+        if time.monotonic() > self._end:
+            raise _too_late(self._request)
+        if self._is_packed:
+            self._unpack(piece)
+        else:
+            self._bytes += piece
+        if len(self._bytes) > MAX_BODY_BYTES:
+            raise ServerError(
+                f"{self._request.url} sends an answer of more than {MAX_BODY_BYTES} bytes; ask for less",
+                url=self._request.url,
+            )
+
+    def whole(self) -> bytes:
+        if self._begun and not self._unpacker.eof:
+            raise self._broken("the packed answer has no end")
+        return bytes(self._bytes)
+
+    def _unpack(self, piece: bytes) -> None:
+        while piece and len(self._bytes) <= MAX_BODY_BYTES:
+            if self._unpacker.eof:  # several packed parts, one after the other
+                self._unpacker = zlib.decompressobj(_GZIP)
+            self._begun = True
+            try:
+                self._bytes += self._unpacker.decompress(piece, MAX_BODY_BYTES + 1 - len(self._bytes))
+            except zlib.error as error:
+                raise self._broken(f"the packed answer is damaged: {error}") from error
+            piece = self._unpacker.unused_data
+
+    def _broken(self, reason: str) -> UnreachableError:
+        url = self._request.url
+        return UnreachableError(
+            f"{url}: {reason}. It is not known whether the server did what was asked", url=url
         )
 
 
@@ -131,7 +202,8 @@ def _raise(request: Request, error: Exception) -> NoReturn:
             ) from error
         detail = str(error) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
         unreachable = UnreachableError(
-            f"nobody answers at {url} ({detail}). Check the address, the network and the proxy variables", url=url
+            f"nobody answers at {url} ({detail}). Check the address, the network and the proxy variables",
+            url=url,
         )
         unreachable.sent = False
         raise unreachable from error

@@ -23,6 +23,9 @@ RETRIES = 3
 TRANSIENT = frozenset({429, 502, 503, 504})
 _FIRST_WAIT_S = 0.3
 _LONGEST_WAIT_S = 30.0
+_LONGEST_ASKED_S = (
+    60.0  # a server that asks for more gets its answer passed on: nobody expects to wait for hours
+)
 
 
 def send(request: Request, deadline: Deadline, *, reads: bool, retries: int = RETRIES) -> Operation[Response]:
@@ -69,7 +72,7 @@ def send(request: Request, deadline: Deadline, *, reads: bool, retries: int = RE
             if response.status not in TRANSIENT or not reads or attempt > retries:
                 return response
             wait = max(wait, retry_after_s(response) or 0.0)
-            if wait > deadline.remaining_s:
+            if wait > min(deadline.remaining_s, _LONGEST_ASKED_S):
                 return response
         yield Sleep(wait)
 
@@ -79,7 +82,7 @@ def retry_after_s(response: Response) -> float | None:
     text = response.headers.get("retry-after", "").strip()
     if not text:
         return None
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())

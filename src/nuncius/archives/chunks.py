@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _QUICK_S, _SLOW_S = 1.0, 5.0  # an answer within these doubles, beyond these halves, the next piece
 _TIMEOUTS = 3  # halvings because of time-outs, before the positions count as failed
 _IDLE_S = 0.02
-_SMALLEST = 10  # positions; a request costs about as much as that many of them
+_SMALLEST = 25  # positions; a request costs about as much as that many of them
 _PAYLOAD_TOO_LARGE = 413
 
 
