@@ -58,11 +58,21 @@ class Token:
         The secret.
     source : str
         Where it came from, for error messages.
+
+    Raises
+    ------
+    ConfigurationError
+        If it holds what no token has: a space, a line break, a letter that is not ASCII. It could not be sent.
     """
 
     __slots__ = ("_value", "source")
 
     def __init__(self, value: str, *, source: str = "token=") -> None:
+        if not (value.isascii() and value.isprintable()) or " " in value or not value:
+            raise ConfigurationError(
+                f"the token from {source} can't be sent: a token is printable ASCII without spaces. Was a part of "
+                "something else copied with it?"
+            )
         self._value = value
         self.source = source
 
@@ -117,7 +127,9 @@ def find_credentials(
             raise ConfigurationError("credentials= takes (username, password), both texts")
         return Credentials(given[0], given[1])
     prefix = _prefix(service)
-    username, password = os.environ.get(f"{prefix}_USERNAME"), os.environ.get(f"{prefix}_PASSWORD")
+    # An empty variable is one that somebody has taken back.
+    username = os.environ.get(f"{prefix}_USERNAME") or None
+    password = os.environ.get(f"{prefix}_PASSWORD") or None
     if (username is None) != (password is None):
         missing = "PASSWORD" if password is None else "USERNAME"
         raise ConfigurationError(f"{prefix}_{missing} is not set, but its partner is; set both or none")
@@ -144,10 +156,10 @@ def find_token(service: str, given: str | Token | None = None, *, host: str | No
             raise ConfigurationError("token= takes a text that is not empty")
         return Token(given.strip())
     name = f"{_prefix(service)}_TOKEN"
-    if os.environ.get(name):
-        return Token(os.environ[name].strip(), source=name)
+    if value := os.environ.get(name, "").strip():
+        return Token(value, source=name)
     table, source = _table(service, host)
-    return Token(table["token"], source=source) if isinstance(table.get("token"), str) else None
+    return Token(table["token"].strip(), source=source) if isinstance(table.get("token"), str) else None
 
 
 def _prefix(service: str) -> str:
@@ -186,9 +198,9 @@ def _netrc_login(host: str) -> Credentials | None:
         return None
     try:
         found = netrc.netrc(path).authenticators(host)
-    except (OSError, netrc.NetrcParseError) as error:
+    except (OSError, UnicodeDecodeError, netrc.NetrcParseError) as error:
         # The parser's own text can quote a password.
         line = getattr(error, "lineno", None)
-        reason = f"line {line} is not understood" if line else error.strerror or type(error).__name__
+        reason = f"line {line} is not understood" if line else type(error).__name__
         raise ConfigurationError(f"{path} can't be used: {reason}", position=str(path)) from None
-    return Credentials(found[0], found[2], source=str(path)) if found and found[2] else None
+    return Credentials(found[0], found[2], source=str(path)) if found and found[0] and found[2] else None

@@ -31,13 +31,18 @@ def from_json(body: bytes) -> Any:
         If it is no JSON.
     """
     try:
-        value = _decode(body)
-    except msgspec.DecodeError:
-        value = json.loads(body)  # knows NaN
+        value = _read(body)
+        # Whether anything has to be replaced shows in the text, which is quicker to search than the values.
+        return _resolved(value) if b'"$' in body else value
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
-    # Whether anything has to be replaced shows in the text, which is quicker to search than the values.
-    return _resolved(value) if b'"$' in body else value
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return _decode(body)
+    except msgspec.DecodeError:
+        return json.loads(body)  # knows NaN
 
 
 def _resolved(value: Any) -> Any:
@@ -46,7 +51,8 @@ def _resolved(value: Any) -> Any:
             if item.__class__ in _CONTAINERS:
                 value[index] = _resolved(item)
         return value
-    if len(value) <= 2 and (name := next(iter(value), "")).startswith("$") and name in _SPECIAL:
+    name = next(iter(value), "") if len(value) <= 2 else ""
+    if name in _SPECIAL and (len(value) == 1 or (name == "$binary" and "$type" in value)):
         return _special(name, value)
     for name, item in value.items():
         if item.__class__ in _CONTAINERS:
@@ -71,15 +77,21 @@ def _object_id(value: Any) -> Any:
 
 def _date(value: Any) -> datetime:
     if isinstance(value, dict):
-        value = int(value["$numberLong"])
-    if isinstance(value, int):
+        value = _integer(value["$numberLong"])
+    if type(value) is int:
         return _EPOCH + timedelta(milliseconds=value)
     when = datetime.fromisoformat(value)
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _binary(value: Any) -> bytes:
-    return base64.b64decode(value["base64"] if isinstance(value, dict) else value)
+    return base64.b64decode(value["base64"] if isinstance(value, dict) else value, validate=True)
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, str):
+        raise TypeError("a whole number stands in a text")
+    return int(value)
 
 
 def _decimal(value: Any) -> Any:
@@ -95,8 +107,8 @@ _SPECIAL: dict[str, Callable[[Any], Any]] = {
     "$oid": _object_id,
     "$date": _date,
     "$binary": _binary,
-    "$numberLong": int,
-    "$numberInt": int,
+    "$numberLong": _integer,
+    "$numberInt": _integer,
     "$numberDouble": float,
     "$numberDecimal": _decimal,
 }
