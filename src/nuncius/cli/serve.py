@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -105,4 +106,5 @@ def command(
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         scheme = "https" if certificate else "http"
         click.echo(f"serving {file} at {scheme}://{host}:{port}; stop with Ctrl-C", err=True)
-        server.run()
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again when it has stopped
+            server.run()

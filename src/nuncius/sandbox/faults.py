@@ -200,8 +200,8 @@ def _note_query(noted: SandboxRequest, body: bytes) -> None:
     try:
         request = json.loads(body)
         kind, query = request["query_type"], request["query"]
-        radec = query.get("radec") or query.get("object_coordinates", {}).get("radec") or ()
         noted.query_type = str(kind)
-        noted.positions = len(radec) if isinstance(radec, (dict, list)) else 1
+        radec = query.get("radec") or query.get("object_coordinates", {}).get("radec") or []
+        noted.positions = 1 if isinstance(radec, str) else len(radec)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return  # no query, or none that anybody could read

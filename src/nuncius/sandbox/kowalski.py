@@ -244,7 +244,9 @@ class _Server:
     def __init__(self, app: Any) -> None:
         import uvicorn
 
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        # asyncio sends without delay only through a socket that names its protocol.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.bind(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
         # What breaks on purpose needs no lines in the log of the tests.
         config = uvicorn.Config(
@@ -252,6 +254,7 @@ class _Server:
             log_config=None,
             log_level="critical",
             access_log=False,
+            server_header=False,
             ws="none",
             timeout_graceful_shutdown=1,
         )

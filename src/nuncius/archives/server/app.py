@@ -30,6 +30,7 @@ from nuncius.archives.server.answers import (
 )
 from nuncius.archives.server.cutouts import make_cutout
 from nuncius.archives.server.guard import LoginGuard, Slots
+from nuncius.archives.server.jobs import run_in_time
 from nuncius.archives.server.limits import Limits, Refusal, TimeLeft, wrong
 from nuncius.archives.server.queries import Queries
 from nuncius.archives.server.reading import read_json
@@ -94,11 +95,13 @@ def create_app(
         yield
         server.close()
 
-    return Starlette(
+    app = Starlette(
         routes=server.routes(),
         lifespan=lifespan,
         exception_handlers={HTTPException: unknown_route, Exception: failed},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Server:
@@ -216,11 +219,12 @@ class _Server:
         return value
 
     async def _in_thread(
-        self, request: Request, account: Account, function: Callable[..., Any], *given: Any
+        self, account: Account, function: Callable[..., Any], *given: Any, left: TimeLeft | None = None
     ) -> Any:
-        """Run what asks the archive in a thread, within the user's share."""
+        """Run what asks the archive in a thread, within the user's share and the time of a request."""
+        left = left or TimeLeft(self._limits.query_s)
         with self._slots.one(account.name):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *given)
+            return await run_in_time(self._threads, left, function, *given)
 
     # The routes -------------------------------------------------------------------------------------------------------
 
@@ -231,8 +235,8 @@ class _Server:
         name, password = self._credentials(request, await self._body(request))
         address = request.client.host if request.client else ""
         self._guard.check(name, address)
+        self._guard.tried(name, address)
         if not await self._hashing(self._accounts.accepts, name, password):
-            self._guard.failed(name, address)
             log.warning("a login of %.64r from %s failed", name, address)
             raise Refusal(401)
         self._guard.succeeded(name, address)
@@ -281,7 +285,7 @@ class _Server:
         left = TimeLeft(self._limits.query_s)
         body = await self._body(request)
         packed = _GZIP.search(request.headers.get("accept-encoding", "")) is not None
-        data, coding = await self._in_thread(request, account, self._run_query, request, body, left, packed)
+        data, coding = await self._in_thread(account, self._run_query, request, body, left, packed, left=left)
         headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
         return Response(data, media_type="application/json", headers=headers)
 
@@ -330,7 +334,7 @@ class _Server:
         make = partial(
             make_cutout, self._archive, self._queries.opened(), path, options, timeout_s=self._limits.query_s
         )
-        data, kind = await self._in_thread(request, account, make)
+        data, kind = await self._in_thread(account, make)
         headers = {}
         if kind == "image/fits":
             name = f"{path['candid']}.{path['cutout']}.fits"
@@ -343,18 +347,18 @@ class _Server:
         def put() -> dict[str, Any]:
             return self._skymaps.put(read_json(body, self._limits), account.name)
 
-        return success("added skymap", await self._in_thread(request, account, put))
+        return success("added skymap", await self._in_thread(account, put))
 
     async def _get_skymap(self, request: Request, account: Account) -> Response:
         asked = dict(request.query_params)
         try:
-            return success("found skymap", await self._in_thread(request, account, self._skymaps.get, asked))
+            return success("found skymap", await self._in_thread(account, self._skymaps.get, asked))
         except Refusal as refusal:  # Kowalski says this with the status of a success
             return json_answer({"status": "error", "message": refusal.message or refusal.detail})
 
     async def _delete_skymap(self, request: Request, account: Account) -> Response:
         asked = await self._json(request)
-        name = await self._in_thread(request, account, self._skymaps.delete, asked, account)
+        name = await self._in_thread(account, self._skymaps.delete, asked, account)
         return success(f"deleted skymap {name}")
 
 

@@ -47,8 +47,8 @@ class LoginGuard:
                     429, detail="too many logins have failed", retry_after_s=_WINDOW_S - (now - times[0])
                 )
 
-    def failed(self, name: str, address: str) -> None:
-        """Count a login that failed."""
+    def tried(self, name: str, address: str) -> None:
+        """Count a login as failed until it has succeeded, so that many at once are counted too."""
         for key in ((name, address), (address,)):
             self._failures.setdefault(key, deque(maxlen=_FAILURES_OF_ADDRESS)).append(time.monotonic())
             self._failures.move_to_end(key)
@@ -58,6 +58,8 @@ class LoginGuard:
     def succeeded(self, name: str, address: str) -> None:
         """Forget the failures of a name that has logged in."""
         self._failures.pop((name, address), None)
+        if times := self._failures.get((address,)):
+            times.pop()
 
 
 class Slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from nuncius.archives.server.limits import forbidden, invalid, wrong
 from nuncius.archives.server.positions import angle_arcsec, read_positions
 from nuncius.archives.server.reading import read_json, read_literal
 from nuncius.archives.server.wire import encode
+from nuncius.archives.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +26,9 @@ QUERY_TYPES = (
 )  # fmt: skip
 COMMANDS = ("catalog_names", "catalog_info", "index_info", "db_info")
 _DONE = b'{"status":"success","message":"Successfully executed query"'
+_MOST_CANDIDATES = (
+    3_000_000  # documents around all positions of a request, before any filter: they are in memory
+)
 _ARCMIN_RAD = 0.0002908882086657216  # Kowalski's default radius: a minute of arc, if the units are radians
 
 
@@ -113,7 +118,9 @@ class Queries:
         Refusal, NunciusError
             If there is none.
         """
-        data = self._answers[query.type](query)
+        # Around everything: documents are read one by one, so that an answer that grows too large is never in memory.
+        with self._archive._database.deadline(query.time.left_s()):
+            data = self._answers[query.type](query)
         return _DONE + (b"}" if data is None else b',"data":' + data + b"}")
 
     def _shortened(self, time: TimeLeft, most_ms: Any) -> TimeLeft:
@@ -139,28 +146,25 @@ class Queries:
             sort=sort,
             skip=skip,
             limit=limit,
-            timeout_s=query.time.left_s(),
         )
-        return self._list(query, found)
+        return self._each(query, found)
 
     def _find_one(self, query: Query) -> bytes | None:
         # Kowalski passes over the projection, sort and skip of this one.
         name, condition = self._catalog(query), self._filter(query.query, required=True)
         if name is None:
             return None
-        found = self._archive.find_one(name, condition, timeout_s=query.time.left_s())
+        found = self._archive.find_one(name, condition)
         return None if found is None else self._one(query, found)
 
     def _count(self, query: Query) -> bytes:
         name, condition = self._catalog(query), self._filter(query.query, required=True)
-        count = 0 if name is None else self._archive.count(name, condition, timeout_s=query.time.left_s())
+        count = 0 if name is None else self._archive.count(name, condition)
         return b"%d" % count
 
     def _estimated_count(self, query: Query) -> bytes:
         name = self._catalog(query)
-        return b"%d" % (
-            0 if name is None else self._archive.estimated_count(name, timeout_s=query.time.left_s())
-        )
+        return b"%d" % (0 if name is None else self._archive.estimated_count(name))
 
     def _aggregate(self, query: Query) -> bytes:
         name = self._catalog(query)
@@ -171,8 +175,8 @@ class Queries:
         checks.check_safe(stages, self.opened(), self._limits)
         if name is None:
             return b"[]"
-        found = self._archive.aggregate(name, _plain_ids(stages), timeout_s=query.time.left_s())
-        return self._list(query, found)
+        found = self._archive.aggregate(name, _plain_ids(stages))
+        return self._each(query, found)
 
     def _cone_search(self, query: Query) -> bytes:
         asked = query.query.get("object_coordinates")
@@ -188,13 +192,12 @@ class Queries:
                 name,
                 [*positions.values()],
                 _text(radius),
-                timeout_s=query.time.left_s(),
                 progress=False,
                 **options,
             )
             return found
 
-        return self._around(query, list(positions), search)
+        return self._around(query, list(positions), radius, search)
 
     def _near(self, query: Query) -> bytes:
         asked = query.query
@@ -210,19 +213,18 @@ class Queries:
                 _text(most),
                 min_distance=_text(least),
                 progress=False,
-                timeout_s=query.time.left_s(),
                 **options,
             )
             return found
 
-        return self._around(query, list(positions), search)
+        return self._around(query, list(positions), most, search)
 
     def _skymap(self, query: Query) -> bytes:
         name, condition = self._catalog(query), self._filter(query.query, required=True)
         projection = self._projection(query.query)
         sort, skip, limit = self._range(query.kwargs)
         region = self._skymaps.region(query.query.get("skymap"))
-        if name is None:
+        if name is None or name.endswith("_aux"):
             return b"[]"
         found = self._archive.region_search(
             name,
@@ -232,9 +234,8 @@ class Queries:
             sort=sort,
             skip=skip,
             limit=limit,
-            timeout_s=query.time.left_s(),
         )
-        return self._list(query, found)
+        return self._each(query, found)
 
     def _info(self, query: Query) -> bytes:
         command = query.query.get("command")
@@ -246,7 +247,7 @@ class Queries:
             return encode(self._database_info())
         name = self._catalog(query)
         if command == "index_info":
-            return encode({} if name is None else {str(n): n for n in self._archive.indexes(name)})
+            return encode({} if name is None else self._indexes(name))
         count = 0 if name is None else self._archive.estimated_count(name)
         return encode({"ns": f"nuncius.{query.catalogs[0]}", "count": count, "ok": 1.0})
 
@@ -255,8 +256,12 @@ class Queries:
 
     # Parts of them ----------------------------------------------------------------------------------------------------
 
-    def _around(self, query: Query, names: list[str], search: Callable[..., Iterable[Document]]) -> bytes:
+    def _around(
+        self, query: Query, names: list[str], radius_arcsec: float, search: Callable[..., Iterable[Document]]
+    ) -> bytes:
         """Ask each catalog for all positions at once, and group what comes by position."""
+        from nuncius.archives.language import Projection, sort_documents
+
         catalogs = query.query.get("catalogs")
         if not isinstance(catalogs, dict) or not catalogs:
             raise invalid("catalogs must be specified")
@@ -269,60 +274,35 @@ class Queries:
             if not isinstance(wishes, dict):
                 raise wrong("AttributeError", f"{type(wishes).__name__!r} object has no attribute 'get'")
             condition, projection = self._filter(wishes), self._projection(wishes)
-            groups: list[list[bytes]] = [[] for _ in names]
-            if name in opened and names:
-                options = {"filter": condition, "projection": projection}
-                if sort:
-                    found = self._sorted(search(name, filter=condition, projection=None), len(names), sort)
-                    self._group_sorted(query, groups, found, (skip, limit), projection)
-                else:
-                    most = None if limit is None else skip + limit
-                    self._group(query, groups, search(name, limit=most, **options), skip)
-            listed = b",".join(
-                encode(key) + b":[" + b",".join(group) + b"]"
-                for key, group in zip(names, groups, strict=True)
-            )
-            parts.append(encode(asked) + b":{" + listed + b"}")
+            groups: list[list[Document]] = [[] for _ in names]
+            wanted = Wanted(Projection(projection), [field for field, _ in sort])
+            # Histories have no positions: in MongoDB, too, nothing is near any.
+            if names and name in opened and not name.endswith("_aux"):
+                self._check_candidates(name, len(names), radius_arcsec)
+                most = None if sort or limit is None else skip + limit
+                for document in search(name, filter=condition, projection=wanted.fields, limit=most):
+                    del document["separation_arcsec"]  # Kowalski gives none
+                    groups[document.pop("input_index")].append(document)
+            if sort:
+                groups = [sort_documents(group, sort) if len(group) > 1 else group for group in groups]
+            stop = None if limit is None else skip + limit
+            texts = (self._each(query, map(wanted.strip, group[skip:stop])) for group in groups)
+            listed = (encode(key) + b":" + text for key, text in zip(names, texts, strict=True))
+            parts.append(encode(asked) + b":{" + b",".join(listed) + b"}")
         return b"{" + b",".join(parts) + b"}"
 
-    def _group(self, query: Query, groups: list[list[bytes]], found: Iterable[Document], skip: int) -> None:
-        passed = [0] * len(groups) if skip else []
-        for document in found:
-            index = document.pop("input_index")
-            del document["separation_arcsec"]  # Kowalski gives none
-            if skip and passed[index] < skip:
-                passed[index] += 1
-                continue
-            groups[index].append(self._one(query, document))
+    def _check_candidates(self, name: str, positions: int, radius_arcsec: float) -> None:
+        """Refuse cones that hold too much together, were the documents spread evenly over the sky."""
+        fraction = math.sin(math.radians(radius_arcsec / 3600) / 2) ** 2
+        expected = positions * fraction * self._archive.estimated_count(name)
+        if expected > _MOST_CANDIDATES:
+            raise wrong(
+                "OperationFailure",
+                f"about {expected:.2g} documents of {name} lie around these positions, more than {_MOST_CANDIDATES}; "
+                "ask for fewer positions at once, or with a smaller radius",
+            )
 
-    def _sorted(
-        self, found: Iterable[Document], count: int, sort: list[tuple[str, int]]
-    ) -> list[list[Document]]:
-        from nuncius.archives.language import sort_documents
-
-        groups: list[list[Document]] = [[] for _ in range(count)]
-        for document in found:
-            del document["separation_arcsec"]
-            groups[document.pop("input_index")].append(document)
-        return [sort_documents(group, sort) if len(group) > 1 else group for group in groups]
-
-    def _group_sorted(
-        self,
-        query: Query,
-        groups: list[list[bytes]],
-        found: list[list[Document]],
-        bounds: tuple[int, int | None],
-        projection: Mapping[str, Any] | None,
-    ) -> None:
-        from nuncius.archives.language import Projection
-
-        skip, limit = bounds
-        wanted = Projection(projection)
-        for group, documents in zip(groups, found, strict=True):
-            for document in documents[skip : None if limit is None else skip + limit]:
-                group.append(self._one(query, wanted.apply(document)))
-
-    def _list(self, query: Query, found: Iterable[Document]) -> bytes:
+    def _each(self, query: Query, found: Iterable[Document]) -> bytes:
         return b"[" + b",".join([self._one(query, document) for document in found]) + b"]"
 
     def _one(self, query: Query, document: Document) -> bytes:
@@ -383,6 +363,14 @@ class Queries:
             raise wrong("ValueError", "skip must be >= 0")
         # In MongoDB a limit of 0 is none, and a negative one is its amount in one batch.
         return check_sort(kwargs.get("sort") or None), skip, abs(limit) or None
+
+    def _indexes(self, name: str) -> dict[str, Any]:
+        """Return the indexes of a catalog as MongoDB describes them."""
+        keys: list[list[tuple[str, int | str]]] = [[("_id", 1)]]
+        if not name.endswith("_aux"):
+            keys.append([("coordinates.radec_geojson", "2dsphere"), ("_id", 1)])
+        keys += [[(field, 1)] for field in self._archive.indexes(name)]
+        return {"_".join(f"{field}_{kind}" for field, kind in key): {"key": key, "v": 2} for key in keys}
 
     def _database_info(self) -> dict[str, Any]:
         opened = self.opened()
