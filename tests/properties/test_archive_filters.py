@@ -15,7 +15,7 @@ import builders
 from archive_support import CANDID
 from nuncius import open_archive
 from nuncius.alerts import Alert
-from nuncius.archives.filters import check_filter, check_sort, matches, sort_documents
+from nuncius.archives.language import check_filter, check_sort, matches, sort_documents
 
 # mongomock ----------------------------------------------------------------------------------------------------------
 #

@@ -19,13 +19,16 @@ from pathlib import Path
 
 import astropy.units as u
 import pytest
+from astropy.table import Table
 from astropy.time import Time
 
 import archive_support as support
 import builders
 from archive_support import CANDID
 from nuncius import open_archive, read_packets
-from nuncius.errors import ConfigurationError, NotFoundError, StorageError
+from nuncius.archives.embedded import database as database_module
+from nuncius.archives.embedded.database import Database
+from nuncius.errors import ConfigurationError, DeadlineError, NotFoundError, StorageError
 
 NOW_JD = Time.now().jd
 TESTS = Path(__file__).parents[1]
@@ -232,7 +235,7 @@ def test_info(archive):
     archive.ingest([support.ztf(3, objectId="Z1", candidate={"rb": 0.75})])
     info = archive.info()
     assert info["path"] == str(archive.path)
-    assert info["layout"] == 1
+    assert info["layout"] == 2
     assert info["bytes"] >= 4096
     assert info["catalogs"] == {
         "ZTF_alerts": {"alerts": 4, "objects": 2, "history_points": 4, "revisions": 1,
@@ -518,14 +521,144 @@ def test_an_archive_of_layout_1_answers(tmp_path):
     path = tmp_path / "old.db"
     path.write_bytes(support.LAYOUT_1.read_bytes())
     with open_archive(path, read_only=True) as archive:
+        assert archive.info()["layout"] == 1
         check_layout_1(archive)
+    assert path.read_bytes() == support.LAYOUT_1.read_bytes()
     with open_archive(path) as archive:
+        assert archive.info()["layout"] == 2
         check_layout_1(archive)
         # The same alerts again change nothing; new ones are taken.
         report = archive.ingest(layout_1_alerts())
         assert (report.archived, report.duplicates) == (0, 5)
         assert archive.ingest([support.ztf(9)]).archived == 1
         assert archive.count("ZTF_alerts") == 3
+
+
+def test_an_archive_of_layout_1_takes_reference_catalogs(tmp_path):
+    path = tmp_path / "old.db"
+    path.write_bytes(support.LAYOUT_1.read_bytes())
+    reader = Database(path, read_only=True)
+    assert reader.catalogs("catalog") == []
+    assert reader.catalogs("alerts") == reader.catalogs() == ["LSST_alerts", "PGIR_alerts", "ZTF_alerts"]
+    with open_archive(path) as archive:
+        archive.load_catalog("Gaia_EDR3", Table({"ra": [150.0], "dec": [-20.0]}), progress=False)
+        assert "Gaia_EDR3" in archive.catalogs()
+        matches = archive.crossmatch("ZTF_alerts", "Gaia_EDR3", "1 arcsec").docs
+        assert [document["candid"] for document in matches] == [CANDID]
+    # One that was opened before sees the change.
+    assert reader.catalogs("catalog") == ["Gaia_EDR3"]
+    assert reader.catalogs("alerts") == ["LSST_alerts", "PGIR_alerts", "ZTF_alerts"]
+    reader.close()
+
+
+def test_several_programs_may_bring_a_file_up_to_date_at_once(tmp_path):
+    path = tmp_path / "old.db"
+    path.write_bytes(support.LAYOUT_1.read_bytes())
+    with ThreadPoolExecutor(6) as pool:
+        for database in pool.map(lambda _: Database(path, read_only=False), range(6)):
+            assert database.layout == 2
+            database.close()
+    with open_archive(path) as archive:
+        check_layout_1(archive)
+
+
+def test_a_change_of_layout_is_made_wholly_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "old.db"
+    path.write_bytes(support.LAYOUT_1.read_bytes())
+    monkeypatch.setattr(database_module, "VERSION", "nonsense")  # the last statement of the change fails
+    monkeypatch.setattr(Database, "_check_layout", Database._bring_up_to_date)
+    with pytest.raises((StorageError, TypeError)):
+        Database(path, read_only=False)
+    monkeypatch.undo()
+    with open_archive(path, read_only=True) as archive:
+        assert archive.info()["layout"] == 1
+        check_layout_1(archive)
+    with open_archive(path) as archive:
+        assert archive.info()["layout"] == 2
+
+
+def test_a_file_of_a_later_release_is_refused(tmp_path):
+    with open_archive(tmp_path / "new.db") as archive:
+        archive._database.connection.execute("PRAGMA user_version = 3")
+    for read_only in (True, False):
+        with pytest.raises(StorageError, match=r"later release.*pip install --upgrade"):
+            open_archive(tmp_path / "new.db", read_only=read_only)
+
+
+# Deadlines -----------------------------------------------------------------------------------------------------------
+
+SLOW = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def test_a_deadline_breaks_off_what_takes_longer(tmp_path):
+    database = Database(tmp_path / "a.db", read_only=False)
+    begin = time.monotonic()
+    with pytest.raises(DeadlineError, match="time that was given"), database.deadline(0.1), database.errors():
+        database.connection.execute(SLOW).fetchone()
+    assert time.monotonic() - begin < 5
+    with pytest.raises(DeadlineError), database.deadline(0):
+        pytest.fail("nothing is asked when the time is over already")
+    with database.deadline(None), database.deadline(60):
+        assert database.connection.execute("SELECT 1").fetchone() == (1,)
+    database.check_deadline()
+    # Afterwards there is none.
+    assert database.catalogs() == []
+    database.close()
+
+
+def test_the_earlier_of_two_deadlines_holds(tmp_path):
+    database = Database(tmp_path / "a.db", read_only=False)
+    for outer, inner in ((0.1, 60), (60, 0.1)):
+        with (
+            pytest.raises(DeadlineError),
+            database.deadline(outer),
+            database.deadline(inner),
+            database.errors(),
+        ):
+            database.connection.execute(SLOW).fetchone()
+    with database.deadline(60):
+        with database.deadline(0.05):
+            time.sleep(0.06)
+            with pytest.raises(DeadlineError):
+                database.check_deadline()
+        database.check_deadline()
+        assert database.connection.execute("SELECT 1").fetchone() == (1,)
+    database.close()
+
+
+def test_a_deadline_is_of_its_thread(tmp_path):
+    database = Database(tmp_path / "a.db", read_only=False)
+
+    def count():
+        statement = SLOW.replace("FROM n)", "FROM n WHERE i < 300000)")
+        return database.connection.execute(statement).fetchone()[0]
+
+    with ThreadPoolExecutor(1) as pool, database.deadline(0.001):
+        assert pool.submit(count).result() == 300_000
+        with pytest.raises(DeadlineError), database.errors():
+            count()
+    database.close()
+
+
+def test_a_write_that_is_broken_off_changes_nothing(tmp_path):
+    database = Database(tmp_path / "a.db", read_only=False)
+
+    def write():
+        with database.writing() as connection:
+            database.create_reference("half")
+            connection.execute(SLOW).fetchone()
+
+    with pytest.raises(DeadlineError), database.deadline(0.1):
+        write()
+    found = database.connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'")
+    assert found.fetchone() == (0,)
+    with database.writing():
+        database.create_catalog("ZTF_alerts")
+    assert database.catalogs("alerts") == ["ZTF_alerts"]
+    database.close()
+
+
+# Archives of earlier releases, in detail -----------------------------------------------------------------------------
 
 
 def layout_1_alerts():
@@ -540,7 +673,6 @@ def layout_1_alerts():
 
 
 def check_layout_1(archive):
-    assert archive.info()["layout"] == 1
     assert [name for name in archive.catalogs() if not name.endswith("_aux")] == [
         "LSST_alerts",
         "PGIR_alerts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from astropy.time import Time
 from bson import ObjectId
 
-from nuncius.archives.filters import (
+from nuncius.archives.language import (
     Projection,
     check_filter,
     check_sort,
@@ -20,7 +21,7 @@ from nuncius.archives.filters import (
     plain,
     sort_documents,
 )
-from nuncius.errors import FilterError
+from nuncius.errors import FilterError, ForbiddenError, UnsupportedError
 
 NAN, INF = math.nan, math.inf
 BIG = 2475433850215010007
@@ -243,8 +244,145 @@ def test_times_without_a_zone_are_utc_as_with_pymongo():
     assert not matches({"a": datetime(2026, 11, 21, 12)}, check_filter({"a": {"$gt": NOON}}))
 
 
+def test_flags_of_a_compiled_expression_are_kept():
+    document = {"a": "É"}
+    assert matches(document, check_filter({"a": re.compile(r"^\w$")}))
+    assert not matches(document, check_filter({"a": re.compile(r"^\w$", re.ASCII)}))
+    assert not matches(
+        document, check_filter({"a": {"$regex": re.compile(r"^\w$", re.ASCII), "$options": "i"}})
+    )
+
+
 def test_options_apply_to_a_compiled_expression_too():
     assert matches({"a": "ABC"}, check_filter({"a": {"$regex": re.compile("b"), "$options": "i"}}))
+
+
+OID = "507f1f77bcf86cd799439011"
+
+
+@pytest.mark.parametrize(
+    ("document", "condition", "expected"),
+    [
+        ({"_id": OID}, {"_id": ObjectId(OID)}, True),
+        ({"_id": ObjectId(OID)}, {"_id": OID}, True),
+        ({"_id": ObjectId(OID)}, {"_id": ObjectId(OID)}, True),
+        ({"_id": "507f1f77bcf86cd799439012"}, {"_id": ObjectId(OID)}, False),
+        ({"_id": OID}, {"_id": {"$in": [ObjectId(OID), 5]}}, True),
+        ({"_id": ObjectId(OID)}, {"_id": {"$in": [OID]}}, True),
+        ({"_id": OID}, {"_id": {"$nin": [ObjectId(OID)]}}, False),
+        ({"_id": OID}, {"_id": {"$gte": ObjectId(OID)}}, True),
+        ({"_id": OID}, {"_id": {"$gt": ObjectId(OID)}}, False),
+        ({"_id": "507f1f77bcf86cd799439012"}, {"_id": {"$gt": ObjectId(OID)}}, True),
+        ({"_id": "no id"}, {"_id": {"$gt": ObjectId(OID)}}, False),
+        ({"_id": ObjectId(OID)}, {"_id": {"$type": "objectId"}}, True),
+        # Types by their numbers.
+        ({"a": 1.5}, {"a": {"$type": 1}}, True),
+        ({"a": "x"}, {"a": {"$type": [1, 2]}}, True),
+        ({"a": {}}, {"a": {"$type": 3}}, True),
+        ({"a": 5}, {"a": {"$type": 16}}, True),
+        ({"a": BIG}, {"a": {"$type": 18}}, True),
+        ({"a": None}, {"a": {"$type": 10}}, True),
+        ({"a": True}, {"a": {"$type": 16}}, False),
+        ({"a": 5}, {"a": {"$type": "decimal"}}, False),
+        # Bits: 20 is 10100.
+        ({"a": 20}, {"a": {"$bitsAllSet": 20}}, True),
+        ({"a": 20}, {"a": {"$bitsAllSet": [2, 4]}}, True),
+        ({"a": 20}, {"a": {"$bitsAllSet": [0, 2]}}, False),
+        ({"a": 20}, {"a": {"$bitsAllClear": [0, 1, 3]}}, True),
+        ({"a": 20}, {"a": {"$bitsAnySet": 5}}, True),
+        ({"a": 20}, {"a": {"$bitsAnySet": 3}}, False),
+        ({"a": 20}, {"a": {"$bitsAnyClear": 21}}, True),
+        ({"a": 20}, {"a": {"$bitsAnyClear": 20}}, False),
+        ({"a": 20.0}, {"a": {"$bitsAllSet": 20}}, True),
+        ({"a": 20.5}, {"a": {"$bitsAllSet": 20}}, False),
+        ({"a": "20"}, {"a": {"$bitsAllClear": 1}}, False),
+        ({"a": -1}, {"a": {"$bitsAllSet": [0, 63, 200]}}, True),
+        ({"a": bytes([20])}, {"a": {"$bitsAllSet": bytes([20])}}, True),
+        ({}, {"a": {"$bitsAllClear": 1}}, False),
+        # Expressions and remarks.
+        ({"a": 3, "b": 2}, {"$expr": {"$gt": ["$a", "$b"]}}, True),
+        ({"a": 1, "b": 2}, {"$expr": {"$gt": ["$a", "$b"]}}, False),
+        ({"a": 3}, {"$or": [{"a": 9}, {"$expr": {"$eq": [{"$add": ["$a", 1]}, 4]}}]}, True),
+        ({}, {"$expr": "$a"}, False),
+        ({"a": 0}, {"$expr": "$a"}, False),
+        ({"a": ""}, {"$expr": "$a"}, True),
+        ({"a": 1}, {"$comment": "anything", "a": 1}, True),
+        ({"a": ["b", 3]}, {"a": {"$in": [re.compile("^b"), 9]}}, True),
+        ({"a": NAN}, {"a": {"$nin": [NAN]}}, False),
+        ({"a": 1}, {"a": {"$in": [1.0]}}, True),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_ids_types_bits_and_expressions(document, condition, expected):
+    assert matches(document, check_filter(condition)) is expected
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"$where": "this.a"},
+        {"a": {"$where": "1"}},
+        {"$or": [{"$where": "1"}]},
+        {"a": {"$elemMatch": {"b": {"$not": {"$where": "1"}}}}},
+        {"$expr": {"$function": {"body": "x", "args": [], "lang": "js"}}},
+        {"$expr": {"$and": [{"$let": {"vars": {"a": {"$function": {}}}, "in": 1}}]}},
+        {"$and": [{"$nor": [{"$expr": {"$cond": [1, {"$accumulator": {}}, 2]}}]}]},
+        {"$function": {}},
+    ],
+    ids=repr,
+)
+def test_a_filter_runs_no_code_at_any_depth(condition):
+    with pytest.raises(ForbiddenError, match="runs no code"):
+        check_filter(condition)
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [({"$text": {"$search": "x"}}, r"\$regex"), ({"$jsonSchema": {}}, "fields themselves")],
+)
+def test_what_no_archive_here_can_ask_is_said_so(condition, words):
+    with pytest.raises(UnsupportedError, match=words):
+        check_filter(condition)
+
+
+def _nested(depth, wrap, inner):
+    for _ in range(depth):
+        inner = wrap(inner)
+    return inner
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        _nested(120, lambda inner: {"$and": [inner]}, {"a": 1}),
+        {"a": _nested(120, lambda inner: {"$not": inner}, {"$gt": 5})},
+        {"a": _nested(5000, lambda inner: [inner], 1)},
+        {"$expr": _nested(5000, lambda inner: {"$not": inner}, True)},
+    ],
+    ids=["and", "not", "value", "expression"],
+)  # fmt: skip
+def test_what_is_nested_too_deep_is_refused(condition):
+    with pytest.raises(FilterError, match="deeper than 100"):
+        check_filter(condition)
+
+
+def test_what_is_nested_as_deep_as_may_be_works():
+    for condition in (
+        _nested(48, lambda inner: {"$and": [inner]}, {"a": 1}),
+        {"a": _nested(97, lambda inner: {"$not": inner}, {"$gt": 5})},
+        {"$expr": _nested(98, lambda inner: {"$not": inner}, True)},
+        {"$expr": _nested(48, lambda inner: {"$and": [True, inner]}, True)},
+        {"$expr": _nested(30, lambda inner: {"$let": {"vars": {"x": 1}, "in": inner}}, True)},
+        {"$expr": _nested(30, lambda inner: {"$map": {"input": [1], "in": inner}}, True)},
+    ):  # fmt: skip
+        assert matches({"a": 1}, check_filter(condition)) in {True, False}
+
+
+def test_long_lists_are_looked_up():
+    condition = check_filter({"candid": {"$in": list(range(100_000))}})
+    start = time.perf_counter()
+    assert sum(matches({"candid": candid}, condition) for candid in range(0, 1_000_000, 500)) == 200
+    assert time.perf_counter() - start < 2.0  # going through the list takes a minute
 
 
 # Checking ------------------------------------------------------------------------------------------------------------
@@ -258,7 +396,16 @@ def test_options_apply_to_a_compiled_expression_too():
         ({"a": {"$elemmatch": {}}}, "filter['a']['$elemmatch']", r"did you mean \$elemMatch"),
         ({"$an": [{"a": 1}]}, "filter['$an']", r"did you mean \$and"),
         ({"$gt": 5}, "filter['$gt']", r"stands where a field name belongs"),
-        ({"$where": "1"}, "filter['$where']", r"stands where a field name belongs"),
+        ({"$exp": 1}, "filter['$exp']", r"did you mean \$expr"),
+        ({"$expr": {"$gtt": [1, 2]}}, "filter['$expr']['$gtt']", r"did you mean \$gt"),
+        ({"a": {"$elemMatch": {"$expr": True}}}, "filter['a']['$elemMatch']", r"\$expr can't stand"),
+        ({"a": {"$bitsAllSet": -1}}, "filter['a']['$bitsAllSet']", "mask"),
+        ({"a": {"$bitsAllSet": [-1]}}, "filter['a']['$bitsAllSet']", "positions"),
+        ({"a": {"$bitsAnySet": [10**9]}}, "filter['a']['$bitsAnySet']", "positions"),
+        ({"a": {"$type": 99}}, "filter['a']['$type']", "is no type"),
+        ({"a": {"$regex": "x" * 1001}}, "filter['a']", "at most 1000 characters"),
+        ({"a..b": 1}, "filter['a..b']", "empty name"),
+        ({".".join(["a"] * 101): 1}, None, "at most 100 names"),
         ({"$or": [{"a": 1}, {"b": {"$lte ": 1}}]}, "filter['$or'][1]['b']['$lte ']", r"did you mean \$lte"),
         ({"$or": []}, "filter['$or']", "at least one"),
         ({"$or": {"a": 1}}, "filter['$or']", "list"),
@@ -294,8 +441,8 @@ def test_options_apply_to_a_compiled_expression_too():
 def test_a_filter_that_means_nothing_is_an_error_that_names_the_place(condition, position, words):
     with pytest.raises(FilterError, match=words) as caught:
         check_filter(condition)
-    assert caught.value.position == position
-    assert position in str(caught.value)
+    assert position is None or caught.value.position == position
+    assert caught.value.position in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +478,7 @@ def test_what_would_fail_while_documents_are_compared_is_found_when_the_filter_i
     [
         (np.float64(0.5), 0.5), (np.float32(0.5), 0.5), (np.int64(BIG), BIG), (np.uint8(3), 3), (np.bool_(True), True),
         (np.str_("ab"), "ab"), (np.array([1, 2]), [1, 2]), ((1, 2), [1, 2]), ({"b": np.int32(1)}, {"b": 1}),
-        (ObjectId("507f1f77bcf86cd799439011"), "507f1f77bcf86cd799439011"),
+        (ObjectId("507f1f77bcf86cd799439011"), ObjectId("507f1f77bcf86cd799439011")),
         (NOON, NOON), (b"ab", b"ab"), (None, None),
     ],
 )  # fmt: skip
@@ -498,6 +645,56 @@ def test_projections(projection, expected):
     assert list(found) == list(expected)
 
 
+@pytest.mark.parametrize(
+    ("projection", "expected"),
+    [
+        ({"c": "$b.c"}, {"_id": "x", "c": 2}),
+        ({"_id": 0, "c": "$b.c", "a": 1}, {"a": 1, "c": 2}),
+        ({"_id": 0, "n": {"$size": "$e"}}, {"n": 3}),
+        ({"_id": 0, "b": {"c": 1}}, {"b": {"c": 2}}),
+        ({"_id": 0, "b": {"c": 1, "new": "$a"}}, {"b": {"c": 2, "new": 1}}),
+        ({"_id": 0, "b.new": "$a"}, {"b": {"new": 1}}),
+        ({"_id": 0, "e.new": "$a"}, {"e": [{"new": 1}, [{"new": 1}]]}),
+        ({"_id": 0, "new.one": "$a"}, {"new": {"one": 1}}),
+        ({"_id": 0, "x": "$nothing"}, {}),
+        ({"_id": "$a"}, {"_id": 1}),
+        ({"_id": 0, "x": ["$a", "$nothing"]}, {"x": [1, None]}),
+        ({"_id": 0, "x": {"$literal": "$a"}}, {"x": "$a"}),
+        (
+            {"e": {"$slice": 1}},
+            {"_id": "x", "a": 1, "b": {"c": 2, "d": 3}, "e": [{"f": 4, "g": 5}], "h": None},
+        ),
+        ({"e": {"$slice": -1}, "a": 1}, {"_id": "x", "a": 1, "e": [[{"f": 7}]]}),
+        ({"e": {"$slice": [1, 1]}, "a": 0, "b": 0, "h": 0}, {"_id": "x", "e": [6]}),
+        ({"e": {"$slice": [-2, 1]}, "a": 1, "_id": 0}, {"a": 1, "e": [6]}),
+        ({"a": {"$slice": 1}, "_id": 0, "h": 1}, {"a": 1, "h": None}),
+        ({"e": {"$elemMatch": {"f": 4}}}, {"_id": "x", "e": [{"f": 4, "g": 5}]}),
+        ({"e": {"$elemMatch": {"$gt": 5}}}, {"_id": "x", "e": [6]}),
+        ({"e": {"$elemMatch": {"f": 9}}, "a": 1}, {"_id": "x", "a": 1}),
+        ({"_id": 0, "x": {"$slice": ["$e", 1]}}, {"x": [{"f": 4, "g": 5}]}),
+        ({"a": 1.0, "_id": 0.0}, {"a": 1}),
+    ],
+    ids=repr,
+)
+def test_computed_fields_and_parts_of_arrays(projection, expected):
+    made = Projection(projection)
+    assert made.apply(dict(DOCUMENT)) == expected
+    assert Projection(made.fields).apply(dict(DOCUMENT)) == expected  # what a server gets means the same
+
+
+@pytest.mark.parametrize("projection", [{"e.$": 1}, {"score": {"$meta": "textScore"}}])
+def test_what_no_archive_here_can_project_is_said_so(projection):
+    with pytest.raises(UnsupportedError, match="not supported"):
+        Projection(projection)
+
+
+def test_a_projection_that_is_everything_sends_nothing():
+    assert Projection(None).fields is None
+    assert Projection({}).fields is None
+    assert Projection(["a"]).fields == {"a": 1}
+    assert Projection({"a": True}).fields == {"a": 1}
+
+
 def test_a_projection_leaves_the_document_alone():
     before = repr(DOCUMENT)
     for projection in ({"e.f": 0}, {"e.f": 1}, {"_id": 0}, {"b.c": 0, "_id": 0}):
@@ -511,7 +708,18 @@ def test_a_projection_leaves_the_document_alone():
         ({"a": 1, "b": 0}, "not both"),
         ({"a": 2}, r"\['a'\]"),
         ({"a": "1"}, r"\['a'\]"),
-        ({"e": {"$slice": 1}}, r"\['e'\]"),
+        ({"e": {"$slice": "x"}}, "2 to 3 arguments"),
+        ({"e": {"$slice": [1, -1]}}, "positive"),
+        ({"e": {"$slice": [1, 2, 3]}}, "skip"),
+        ({"e.f": {"$elemMatch": {"g": 1}}}, "dotted"),
+        ({"e": {}}, r"\['e'\]"),
+        ({"e": None}, r"\$literal"),
+        ({"$a": 1}, "field name"),
+        ({"b": {"c": 1}, "b.c": 1}, "named twice"),
+        ({"b": {5: 1}}, "a field name is a text"),
+        ({"b": {"c": {"$gtt": 1}}}, r"did you mean \$gt"),
+        ({"a": 0, "x": "$b"}, "not both"),
+        ({"x": "$b", "x.y": 1}, "within another"),
         ("candid", "list of field names"),
         ([1, 2], "list of field names"),
         ({"b": 1, "b.c": 1}, "within another"),
@@ -535,6 +743,9 @@ def test_an_empty_list_of_fields_keeps_the_id_alone():
     [
         (None, True), ({"cut": 0}, False), ({"cut": 1}, True), ({"a": 1}, False), ({"a": 0}, True),
         ({"_id": 1}, False), ({"_id": 0}, True), ({"cut.stampData": 0}, True), ({"cut.fileName": 1}, True),
+        ({"n": "$cut.fileName"}, True), ({"n": "$a"}, False), ({"n": "$$ROOT"}, True), ({"n": "$$ROOT.a"}, False),
+        ({"cut": {"$slice": 1}}, True), ({"n": {"$literal": "$cut"}}, False), ({"n": {"$getField": "cut"}}, True),
+        ({"n": {"$map": {"input": "$cut", "in": "$$this"}}}, True), ({"cut.new": "$a"}, True),
     ],
 )  # fmt: skip
 def test_which_fields_are_wanted(projection, wanted):

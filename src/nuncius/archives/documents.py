@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from nuncius.alerts import Alert
     from nuncius.alerts.surveys import Survey
-    from nuncius.archives.filters import Document
+    from nuncius.archives.language import Document
 
 Keep: TypeAlias = Literal["document", "packet", "measurements"]
 

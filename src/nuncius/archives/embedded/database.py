@@ -1,25 +1,9 @@
-"""The SQLite file of an archive: opening, layout, connections, and SQLite's errors in our words.
-
-Layout, version 2. The table ``catalogs`` names the catalogs and their kind: 'alerts' or 'catalog'. For each catalog of
-alerts, such as ZTF_alerts, four tables:
-
-- ``ZTF_alerts``: a row an alert. Columns that are asked for most are lifted out of the document; `hpx` is the HEALPix
-  cell of the position (nested, order 29); `digest` tells a redelivery from a revision.
-- ``ZTF_alerts:images``: the cutouts.
-- ``ZTF_alerts:points``: the histories, a row an entry, each once however many alerts repeat it.
-- ``ZTF_alerts:revisions``: earlier versions of alerts that came again with other content.
-
-A reference catalog, such as Gaia_EDR3, is one table, whose columns are called as those of alerts, so that the same
-queries serve both. While it is loaded its name is another (``Gaia_EDR3:loading:…``), which no catalog can have.
-
-Layout 1 had no kinds. Files of it are read as they are, and brought to layout 2 when they are opened for writing.
-"""
+"""The SQLite file of an archive: opening, connections, deadlines, and SQLite's errors in our words."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -27,6 +11,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nuncius.archives.embedded.layout import CATALOG_TABLES, REFERENCE_INDEXES, REFERENCE_TABLE, VERSION
 from nuncius.errors import ConfigurationError, DeadlineError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
@@ -35,13 +20,10 @@ if TYPE_CHECKING:
     from nuncius.errors import NunciusError
 
 APPLICATION_ID = 0x4E554E43  # "NUNC"
-VERSION = 2
 
 Kind: TypeAlias = Literal["alerts", "catalog"]
 
-_DEADLINE_STEPS = (
-    5000  # of SQLite's virtual machine between two looks at the clock: about a tenth of a millisecond
-)
+_DEADLINE_STEPS = 5000  # of SQLite's virtual machine between two looks at the clock: a tenth of a millisecond
 _BUSY_S = 30.0
 _PAGE_CACHE_KIB = 64 * 1024
 _MMAP_BYTES = 1 << 30
@@ -62,81 +44,6 @@ _NETWORK_FILE_SYSTEMS = frozenset(
         "fuse.s3fs",
     }
 )
-
-_CATALOG_TABLES = """
-CREATE TABLE "{name}" (
-    id INTEGER PRIMARY KEY,
-    _id TEXT NOT NULL UNIQUE,
-    alert_id,
-    object_id TEXT,
-    mjd REAL,
-    ra REAL,
-    dec REAL,
-    hpx INTEGER,
-    received REAL NOT NULL,
-    digest BLOB NOT NULL,
-    images INTEGER NOT NULL,
-    annotations TEXT,
-    document TEXT NOT NULL,
-    extras TEXT,
-    packet BLOB
-);
-CREATE INDEX "{name}:by_object" ON "{name}" (object_id);
-CREATE INDEX "{name}:by_alert" ON "{name}" (alert_id);
-CREATE INDEX "{name}:by_place" ON "{name}" (hpx, ra, dec);
-CREATE INDEX "{name}:by_time" ON "{name}" (mjd);
-CREATE TABLE "{name}:images" (
-    alert INTEGER NOT NULL,
-    field TEXT NOT NULL,
-    file_name TEXT,
-    data BLOB NOT NULL,
-    PRIMARY KEY (alert, field)
-);
-CREATE TABLE "{name}:points" (
-    object_id TEXT NOT NULL,
-    list TEXT NOT NULL,
-    point TEXT NOT NULL,
-    mjd REAL,
-    document TEXT NOT NULL,
-    extras TEXT,
-    PRIMARY KEY (object_id, list, point)
-) WITHOUT ROWID;
-CREATE TABLE "{name}:revisions" (
-    alert INTEGER NOT NULL,
-    digest BLOB NOT NULL,
-    received REAL NOT NULL,
-    document TEXT NOT NULL,
-    extras TEXT,
-    packet BLOB,
-    PRIMARY KEY (alert, digest)
-);
-INSERT INTO catalogs (name, kind) VALUES ('{name}', 'alerts');
-"""
-# An `_id` may be a number here, as in Kowalski's Gaia_EDR3, so its column has no type that would change it. What is
-# indexed stands in _REFERENCE_INDEXES, for a table is filled faster without.
-_REFERENCE_TABLE = """
-CREATE TABLE "{name}" (
-    id INTEGER PRIMARY KEY,
-    _id NOT NULL,
-    alert_id,
-    object_id TEXT,
-    mjd REAL,
-    ra REAL,
-    dec REAL,
-    hpx INTEGER,
-    images INTEGER NOT NULL DEFAULT 0,
-    annotations TEXT,
-    document TEXT NOT NULL,
-    extras TEXT
-)
-"""
-_REFERENCE_INDEXES = (
-    'CREATE UNIQUE INDEX "{name}:by_id" ON "{name}" (_id)',
-    'CREATE INDEX "{name}:by_place" ON "{name}" (hpx, ra, dec)',
-)
-# No colon: it sets the tables of a catalog apart from their catalog.
-_REFERENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-_RESERVED_NAME = re.compile(r"sqlite_.*|catalogs|.*_alerts|.*_aux", re.IGNORECASE)
 
 
 class _Connection:
@@ -273,24 +180,27 @@ class Database:
     def create_catalog(self, name: str) -> None:
         """Make the tables of a catalog of alerts, within a transaction."""
         # Statement by statement: executescript would commit the transaction first.
-        for statement in _CATALOG_TABLES.format(name=name).split(";\n"):
+        for statement in CATALOG_TABLES.format(name=name).split(";\n"):
             if statement.strip():
                 self.connection.execute(statement)
 
     def create_reference(self, name: str) -> None:
         """Make the table of a reference catalog, within a transaction; `publish_reference` shows it to the world."""
-        self.connection.execute(_REFERENCE_TABLE.format(name=name))
+        self.connection.execute(REFERENCE_TABLE.format(name=name))
 
     def publish_reference(self, made: str, name: str) -> None:
         """Give a table of `create_reference` its name and indexes, within a transaction.
 
-        A reference catalog that has the name is replaced.
+        A reference catalog that has the name is replaced; what users had indexed of it is indexed again.
         """
         execute = self.connection.execute
+        indexes = dict.fromkeys(statement.format(name=name) for statement in REFERENCE_INDEXES)
+        more = "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+        indexes |= dict.fromkeys(sql for (sql,) in execute(more, (name,)).fetchall())
         execute(f"DROP TABLE IF EXISTS {quoted(name)}")
         execute(f"ALTER TABLE {quoted(made)} RENAME TO {quoted(name)}")
-        for statement in _REFERENCE_INDEXES:
-            execute(statement.format(name=name))
+        for statement in indexes:
+            execute(statement)
         execute("INSERT OR REPLACE INTO catalogs (name, kind) VALUES (?, 'catalog')", (name,))
 
     def close(self) -> None:
@@ -477,22 +387,3 @@ def _refuse_network_file_system(path: Path) -> None:
 def quoted(name: str) -> str:
     """Quote a table name."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def check_reference_name(name: str) -> None:
-    """Refuse what can't be the name of a reference catalog.
-
-    Raises
-    ------
-    ConfigurationError
-        If it can't.
-    """
-    if not isinstance(name, str) or not _REFERENCE_NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"{name!r} can't be the name of a catalog: letters, digits, _ and - make one, such as 'Gaia_EDR3'"
-        )
-    if _RESERVED_NAME.fullmatch(name):
-        raise ConfigurationError(
-            f"{name!r} can't be the name of a reference catalog: names that end in _alerts or _aux are those of alerts, "
-            "and 'catalogs' and 'sqlite_…' those of the file itself"
-        )

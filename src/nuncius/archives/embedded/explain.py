@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.embedded.aggregate import leading, pushed
-from nuncius.archives.embedded.fields import POSITION, is_plain
+from nuncius.archives.embedded.fields import POSITION
 from nuncius.archives.embedded.histories import is_histories, statement_of
 from nuncius.archives.embedded.reading import sorting, unsorted
 from nuncius.archives.embedded.select import Selection
-from nuncius.archives.embedded.verdicts import has_operators
+from nuncius.archives.language.values import has_operators
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +31,8 @@ class Explanation:
     ----------
     catalog : str
         The catalog that was asked.
+    condition : dict
+        The filter.
     sql : str
         The statement that SQLite runs; values are bound, and not in it.
     parameters : int
@@ -45,15 +47,16 @@ class Explanation:
     sort : str
         Who sorts: ``""`` (nobody), ``"index"``, ``"SQL"`` or ``"Python"``.
     stages : int
-        Of a pipeline, how many stages run in SQL.
+        Of a pipeline, how many of the first stages SQL is asked for.
     hint : str
         What would help, or nothing.
     """
 
     catalog: str
+    condition: dict[str, Any]
     sql: str
     parameters: int
-    residual: dict[str, Any] = field(default_factory=dict)
+    residual: dict[str, Any]
     index: tuple[str, ...] = ()
     scans: bool = False
     sort: str = ""
@@ -70,17 +73,18 @@ class Explanation:
     def _lines(self) -> Iterator[str]:
         served = f"with index {', '.join(self.index)}" if self.index else "without an index"
         if self.residual:
-            names = ", ".join(self.residual)
-            yield f"SQL selects documents {served}; the matcher then decides on {names}"
-        else:
-            yield f"the whole filter runs in SQL, {served}"
+            yield f"SQL selects documents {served}; the matcher then decides on {', '.join(self.residual)}"
+        elif self.condition:
+            yield f"the whole filter ran in SQL, {served}"
         if self.scans:
-            yield "no index serves this: every document is read"
+            yield (
+                "no index serves this: every document is read" if self.condition else "every document is read"
+            )
         if self.sort:
             how = {"index": "the index gives the order", "SQL": "SQL sorts", "Python": "Python sorts"}
             yield how[self.sort]
         if self.stages is not None:
-            yield f"{self.stages} stages of the pipeline run in SQL"
+            yield f"{self.stages} stages of the pipeline run in SQL, as far as the values are plain"
         if self.hint:
             yield self.hint
 
@@ -115,26 +119,22 @@ def explain(
     if is_histories(catalog):
         return _of_histories(catalog, condition, order, stages)
     selection = Selection.of(database, catalog, condition)
-    in_order = sorting(selection, order, None) if order else None
+    in_order, by_index = sorting(selection, order, None) if order else (None, False)
     statement = in_order or unsorted(selection)
     plan = _plan(database, statement, selection.parameters)
-    indexes = {name for line in plan for name in _USED.findall(line)}
-    table = selection.table.strip('"')
-    unique = f"sqlite_autoindex_{table}_1"
-    scans = any(line == f"SCAN {table}" for line in plan)
-    sort = "" if not order else "Python" if in_order is None else "SQL"
-    if in_order is not None and not any("TEMP B-TREE FOR ORDER BY" in line for line in plan):
-        sort = "index"
+    own = {f"sqlite_autoindex_{catalog}_1": f"{catalog}:by_id"}  # SQLite names the index of a unique column
+    scans = f"SCAN {catalog}" in plan
     return Explanation(
         catalog,
+        dict(condition),
         statement,
         len(selection.parameters),
         dict(selection.verdict.residual),
-        tuple(sorted(f"{table}:by_id" if name == unique else name for name in indexes)),
+        tuple(sorted({own.get(name, name) for line in plan for name in _USED.findall(line)})),
         scans,
-        sort,
+        "" if not order else "Python" if in_order is None else "index" if by_index else "SQL",
         stages,
-        _hint(selection) if scans else "",
+        _hint(selection, order) if scans else "",
     )
 
 
@@ -143,22 +143,21 @@ def _plan(database: Database, statement: str, parameters: Mapping[str, Any]) -> 
         return [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
 
 
-def _hint(selection: Selection) -> str:
-    catalog = selection.fields.catalog
-    path = next(_indexable(selection.condition), None)
-    return "" if path is None else f"archive.create_index({catalog!r}, {path!r}) would help"
+def _hint(selection: Selection, order: Sequence[tuple[str, int]]) -> str:
+    paths = [*_narrowing(selection.condition), *(path for path, _ in order[:1])]
+    fields = (selection.fields[path] for path in paths if path != POSITION)
+    path = next((f.path for f in fields if f and not (f.index or f.lifted or f.guard)), None)
+    return "" if path is None else f"archive.create_index({selection.fields.catalog!r}, {path!r}) would help"
 
 
-def _indexable(condition: Mapping[str, Any]) -> Iterator[str]:
+def _narrowing(condition: Mapping[str, Any]) -> Iterator[str]:
     """Give the fields whose index would lead to fewer documents."""
     for key, wanted in condition.items():
         if key in {"$and", "$or"}:
             for part in wanted:
-                yield from _indexable(part)
-        elif not key.startswith("$") and is_plain(key) and key != POSITION:
-            operators = set(wanted) if has_operators(wanted) else {"$eq"}
-            if operators & _NARROW and key.partition(".")[0] != "annotations":
-                yield key
+                yield from _narrowing(part)
+        elif not key.startswith("$") and (not has_operators(wanted) or _NARROW & set(wanted)):
+            yield key
 
 
 def _of_histories(
@@ -170,8 +169,8 @@ def _of_histories(
     statement, names = statement_of(catalog, condition)
     by_name = () if names is None else (f"{catalog}:_id",)
     hint = "" if by_name else "name the objects by _id; nothing else of the histories has an index"
-    residual = dict(condition) if condition else {}
+    bound = 0 if names is None else 1
     sort = "Python" if order else ""
     return Explanation(
-        catalog, statement, 0 if names is None else 1, residual, by_name, not by_name, sort, stages, hint
+        catalog, dict(condition), statement, bound, dict(condition), by_name, not by_name, sort, stages, hint
     )

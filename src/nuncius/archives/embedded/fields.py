@@ -145,6 +145,11 @@ class Field:
         return f"(document -> {self._place})"
 
     @property
+    def digits(self) -> str:
+        """The SQL of the JSON text of a fraction; NULL for all else."""
+        return f"CASE json_type(document, {self._place}) WHEN 'real' THEN {self.text} END"
+
+    @property
     def _place(self) -> str:
         return "'$" + "".join(f'."{name}"' for name in self.path.split(".")) + "'"
 

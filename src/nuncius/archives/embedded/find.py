@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import from_text
 from nuncius.archives.embedded.database import quoted
-from nuncius.archives.embedded.fields import ODD
-from nuncius.archives.embedded.histories import histories, is_histories
+from nuncius.archives.embedded.fields import OBJECT, ODD
+from nuncius.archives.embedded.histories import count_histories, histories, is_histories
 from nuncius.archives.embedded.reading import end_of, nested, read_numbered, select, selected
 from nuncius.archives.embedded.rows import asked_images, wanted_images
 from nuncius.archives.embedded.select import Selection
 from nuncius.archives.language import Projection, distinct_values, matches, sort_documents
+from nuncius.archives.language.sorting import first_documents
+from nuncius.archives.language.values import order_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -39,7 +41,11 @@ def find(
     """
     if is_histories(catalog):
         documents: Iterable[Document] = histories(database, catalog, condition)
-        documents = sort_documents(documents, order) if order else documents
+        if order:
+            most = end_of(skip, limit)
+            documents = (
+                sort_documents(documents, order) if most is None else first_documents(documents, order, most)
+            )
         yield from map(projection.apply, islice(documents, skip, end_of(skip, limit)))
         return
     images = wanted_images(catalog, projection)
@@ -52,7 +58,7 @@ def count(
 ) -> int:
     """Count the documents of a catalog that meet a checked filter."""
     if is_histories(catalog):
-        found = sum(1 for _ in histories(database, catalog, condition))
+        found = count_histories(database, catalog, condition)
     elif not condition:
         found = _all_rows(database, catalog)
     else:
@@ -85,9 +91,12 @@ def distinct(database: Database, catalog: str, field: str, condition: Mapping[st
     of = selection.fields[field]
     if of is None:
         return distinct_values(find(database, catalog, condition, Projection([names[0]])), field)
+    values = _distinct_in_index(database, catalog, field, condition)
+    if values is not None:
+        return sorted(values, key=order_key)
     key = selection.key(of)
     # Rows that SQL can't decide on come by their number, all others by the text of the value.
-    plain = f"v = 1 AND {key} IS NOT {ODD}"
+    plain = f"v = 1 AND {key} IS NOT {ODD} AND {key} IS NOT {OBJECT}"
     text = "json_quote(_id)" if field == "_id" else of.text
     statement = (
         f"SELECT DISTINCT CASE WHEN {plain} THEN NULL ELSE id END, CASE WHEN {plain} THEN {text} END "
@@ -108,21 +117,38 @@ def distinct(database: Database, catalog: str, field: str, condition: Mapping[st
     return distinct_values(documents, field)
 
 
-def _count(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
-    selection = Selection.of(database, catalog, condition)
-    statement = "SELECT coalesce(sum(v), 0), count(*) - count(v) FROM "
+def _distinct_in_index(
+    database: Database, catalog: str, field: str, condition: Mapping[str, Any]
+) -> list[Any] | None:
+    """Return the values that a field has, if its index alone has all that is asked for, and plain values only."""
+    selection = Selection.of(database, catalog, condition, with_documents=False)
+    of = selection.fields[field]
+    if of is None:
+        return None
+    key = selection.key(of)
+    if not selection.is_covered:
+        return None
+    plain = f"v = 1 AND typeof({key}) IN ('integer', 'text')"
+    statement = f"SELECT DISTINCT CASE WHEN {plain} THEN {key} END FROM {selection.judged()}"
+    values = []
     with database.errors():
-        execute = database.connection.execute
-        if selection.is_covered:
-            # Without the documents first: the index alone is much quicker.
-            by_index = Selection.of(database, catalog, condition, with_documents=False)
-            known, unknown = execute(statement + by_index.judged(), by_index.parameters).fetchone()
-        else:
-            known, unknown = execute(
-                statement + selection.judged(["document"]), selection.parameters
-            ).fetchone()
-    # Of one moment: what came in between is counted wholly or not at all.
-    return sum(1 for _ in selected(database, catalog, selection)) if unknown else int(known)
+        for (value,) in database.connection.execute(statement, selection.parameters):
+            if value is None:  # something else, of which the index does not say enough
+                return None
+            values.append(value)
+    return values
+
+
+def _count(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
+    for selection in Selection.attempts(database, catalog, condition):
+        if not selection.is_covered and not selection.verdict.with_documents:
+            continue
+        with database.errors():
+            known, unknown = database.connection.execute(selection.counted(), selection.parameters).fetchone()
+        if not unknown:
+            return int(known)
+    # Counted anew, in one statement: what comes in meanwhile is counted wholly or not at all.
+    return sum(1 for _ in selected(database, catalog, selection))
 
 
 def _all_rows(database: Database, catalog: str) -> int:

@@ -61,11 +61,21 @@ def grouped(
     outputs = _outputs(spec)
     if paths is None or outputs is None:
         return None
-    selection = Selection.of(database, catalog, condition)
-    wanted = [*paths.values(), *(output.path for output in outputs if output.path is not None)]
-    if any(selection.fields[path] is None for path in wanted):
-        return None
-    statement = _statement(selection, list(paths.values()), outputs, compound=isinstance(spec["_id"], dict))
+    for selection in Selection.attempts(database, catalog, condition):
+        wanted = [*paths.values(), *(output.path for output in outputs if output.path is not None)]
+        if any(selection.fields[path] is None for path in wanted):
+            return None
+        statement = _statement(
+            selection, list(paths.values()), outputs, compound=isinstance(spec["_id"], dict)
+        )
+        if selection.is_covered or selection.verdict.with_documents:
+            groups = _run(database, selection, statement, _Group(spec["_id"], list(paths), outputs))
+            if groups is not None:
+                return groups
+    return None
+
+
+def _run(database: Database, selection: Selection, statement: str, group: _Group) -> list[Document] | None:
     with database.errors():
         try:
             rows = database.connection.execute(statement, selection.parameters).fetchall()
@@ -75,13 +85,12 @@ def grouped(
             raise
         if any(row[1] for row in rows):
             return None
-        groups = [
-            _group(spec["_id"], paths, outputs, row) for row in sorted(rows, key=lambda row: row[0]) if row[2]
-        ]
-        if not _are_exact(database.connection, [row[2:] for row in rows], len(paths), outputs):
+        extremes = {value for row in rows for value in group.extremes(row)}
+        if not _are_exact(database.connection, sorted(extremes)):
             return None
+    groups = [group.of(row) for row in sorted(rows, key=lambda row: row[0] or 0) if row[2]]
     # One group for 1 and 1.0, which SQL has apart.
-    return groups if len({order_key(group["_id"]) for group in groups}) == len(groups) else None
+    return groups if len({order_key(made["_id"]) for made in groups}) == len(groups) else None
 
 
 def _identity(expression: Any) -> dict[str, str] | None:
@@ -131,16 +140,21 @@ def _statement(
     """Return the SQL of rows: first number, whether something is in the way, count, then the key, then the outputs."""
     keys, values, problems = [], [], ["v IS NULL"]
     for path in paths:
-        key, field = _key(selection, path)
-        # A fraction by its digits, for SQLite may read two of them as one; the type keeps them apart from texts.
-        keys += [f"typeof({key})", f"CASE typeof({key}) WHEN 'real' THEN {field.text} ELSE {key} END"]
+        key = _key(selection, path)
         problems.append(f"{key} IN ({ODD}, {OBJECT})")
         if compound:  # there null and nothing are two groups
             problems.append(f"{key} IS NULL")
+        if selection.verdict.with_documents:
+            # A fraction by its digits, for SQLite may read two of them as one; the type keeps them apart from texts.
+            digits = _digits(selection, path)
+            keys += [f"typeof({key})", f"coalesce({digits}, {key})"]
+        else:
+            keys += [f"typeof({key})", key]
+            problems.append(f"typeof({key}) = 'real'")
     for output in outputs:
         if output.path is None:
             continue
-        key, _ = _key(selection, output.path)
+        key = _key(selection, output.path)
         number = f"CASE WHEN typeof({key}) IN ('integer', 'real') THEN {key} END"
         if output.operator in {"$min", "$max"}:
             values.append(f"{output.operator[1:]}({key})")
@@ -151,39 +165,73 @@ def _statement(
     problem = " OR ".join(dict.fromkeys(problems))
     columns = ", ".join(["min(id)", f"coalesce(max({problem}), 0)", "count(*)", *keys, *values])
     by = f" GROUP BY {', '.join(keys)}" if keys else ""
-    return f"SELECT {columns} FROM {selection.judged(['document'])}{by}"
+    return f"SELECT {columns} FROM {selection.judged()}{by}"
 
 
-def _key(selection: Selection, path: str) -> tuple[str, Any]:
+def _key(selection: Selection, path: str) -> str:
     field = selection.fields[path]
     assert field is not None
-    return selection.key(field), field
+    return selection.key(field)
 
 
-def _group(
-    expression: Any, paths: Mapping[str, str], outputs: Sequence[_Output], row: Sequence[Any]
-) -> Document:
-    count, *rest = row[2:]
-    key = [
-        _value(kind, value)
-        for kind, value in zip(rest[: 2 * len(paths) : 2], rest[1 : 2 * len(paths) : 2], strict=True)
-    ]
-    if isinstance(expression, dict):
-        group: Document = {"_id": dict(zip(paths, key, strict=True))}
-    else:
-        group = {"_id": key[0] if key else expression}
-    values = iter(rest[2 * len(paths) :])
-    for output in outputs:
-        if output.path is None:
-            group[output.name] = count * output.times
-        elif output.operator in {"$min", "$max"}:
-            value = next(values)
-            group[output.name] = value == _TRUE if isinstance(value, bytes) else value
+def _digits(selection: Selection, path: str) -> str:
+    field = selection.fields[path]
+    assert field is not None
+    return selection.column("d", field, field.digits)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """How a row of the statement becomes a group.
+
+    Parameters
+    ----------
+    expression : any
+        What stands under `_id`.
+    names : list of str
+        The names of the parts of the key, if it is a document.
+    outputs : list of _Output
+        The fields.
+    """
+
+    expression: Any
+    names: Sequence[str]
+    outputs: Sequence[_Output]
+
+    def of(self, row: Sequence[Any]) -> Document:
+        """Make the group of a row."""
+        count, parts, values = row[2], row[3 : self._begin], iter(row[self._begin :])
+        key = [_value(kind, value) for kind, value in zip(parts[::2], parts[1::2], strict=True)]
+        if isinstance(self.expression, dict):
+            group: Document = {"_id": dict(zip(self.names, key, strict=True))}
         else:
-            total, number = next(values) or 0, next(values)
-            mean = total / number if number else None
-            group[output.name] = total if output.operator == "$sum" else mean
-    return group
+            group = {"_id": key[0] if key else self.expression}
+        for output in self.outputs:
+            if output.path is None:
+                group[output.name] = count * output.times
+            elif output.operator in {"$min", "$max"}:
+                value = next(values)
+                group[output.name] = value == _TRUE if isinstance(value, bytes) else value
+            else:
+                total, number = next(values) or 0, next(values)
+                mean = total / number if number else None
+                group[output.name] = total if output.operator == "$sum" else mean
+        return group
+
+    def extremes(self, row: Sequence[Any]) -> Iterator[float]:
+        """Give the fractions among the least and greatest values of a row."""
+        place = self._begin
+        for output in self.outputs:
+            if output.path is not None and output.operator in {"$min", "$max"}:
+                if isinstance(row[place], float):
+                    yield row[place]
+                place += 1
+            elif output.path is not None:
+                place += 2
+
+    @property
+    def _begin(self) -> int:
+        return 3 + 2 * len(self.names)
 
 
 def _value(kind: str, value: Any) -> Any:
@@ -192,15 +240,12 @@ def _value(kind: str, value: Any) -> Any:
     return value == _TRUE if kind == "blob" else value
 
 
-def _are_exact(
-    connection: sqlite3.Connection, rows: Sequence[Sequence[Any]], paths: int, outputs: Sequence[_Output]
-) -> bool:
-    """Tell whether the fractions among the least and greatest values are what stands in the documents.
+def _are_exact(connection: sqlite3.Connection, numbers: Sequence[float]) -> bool:
+    """Tell whether fractions that SQLite has read are what stands in the documents.
 
     SQLite reads digits almost exactly. Where the digits of a number, and not those of its neighbours, are read as that
     number, it can't come of another one.
     """
-    numbers = sorted({number for row in rows for number in _extremes(row[1 + 2 * paths :], outputs)})
     candidates = [
         neighbour
         for number in numbers
@@ -214,16 +259,3 @@ def _are_exact(
         read[place] == number != read[place + 1] and read[place + 2] != number
         for place, number in zip(range(0, len(read), 3), numbers, strict=True)
     )
-
-
-def _extremes(values: Sequence[Any], outputs: Sequence[_Output]) -> Iterator[float]:
-    place = 0
-    for output in outputs:
-        if output.path is None:
-            continue
-        if output.operator in {"$min", "$max"}:
-            if isinstance(values[place], float):
-                yield values[place]
-            place += 1
-        else:
-            place += 2

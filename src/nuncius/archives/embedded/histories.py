@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import from_text
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.verdicts import is_text
 from nuncius.archives.language import matches
+from nuncius.archives.language.values import has_operators, is_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +42,16 @@ def histories(database: Database, catalog: str, condition: Mapping[str, Any]) ->
         yield current
 
 
+def count_histories(database: Database, catalog: str, condition: Mapping[str, Any]) -> int:
+    """Count the documents of ``…_alerts_aux`` that meet a filter."""
+    if condition:
+        return sum(1 for _ in histories(database, catalog, condition))
+    points = quoted(f"{catalog.removesuffix('_aux')}:points")
+    with database.errors():
+        found = database.connection.execute(f"SELECT count(*) FROM (SELECT DISTINCT object_id FROM {points})")
+        return int(found.fetchone()[0])
+
+
 def statement_of(catalog: str, condition: Mapping[str, Any]) -> tuple[str, list[str] | None]:
     """Return the SQL of the entries of histories, and the names of the objects that a filter asks for, if it does."""
     points = quoted(f"{catalog.removesuffix('_aux')}:points")
@@ -52,11 +65,15 @@ def statement_of(catalog: str, condition: Mapping[str, Any]) -> tuple[str, list[
 
 def _object_names(condition: Mapping[str, Any]) -> list[str] | None:
     """Return the names of the objects that a filter asks for, or None if it may ask for all."""
-    wanted = condition.get("_id")
-    if isinstance(wanted, dict):
-        wanted = wanted.get("$in", wanted.get("$eq"))
-    names = [wanted] if isinstance(wanted, str) else wanted
-    if isinstance(names, list) and all(isinstance(name, str) and "\0" not in name for name in names):
-        return names
+    if "_id" in condition:
+        wanted = condition["_id"]
+        if has_operators(wanted):
+            values = list(wanted["$in"]) if "$in" in wanted else [wanted["$eq"]] if "$eq" in wanted else None
+        else:
+            values = [wanted]
+        if values is not None and not any(isinstance(value, re.Pattern) for value in values):
+            # Nothing but a text, or the id that is one, can be equal to a name.
+            names = [str(value) for value in values if isinstance(value, str) or is_id(value)]
+            return [name for name in names if is_text(name)]
     named = (_object_names(part) for part in condition.get("$and", ()))
     return next((names for names in named if names is not None), None)

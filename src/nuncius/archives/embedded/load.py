@@ -14,7 +14,8 @@ import numpy as np
 from nuncius._core.jsontext import to_text
 from nuncius.alerts.surveys import GENERIC
 from nuncius.archives.documents import sexagesimal, survey_of_catalog
-from nuncius.archives.embedded.database import check_reference_name, quoted
+from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.layout import check_reference_name
 from nuncius.archives.embedded.tables import KindChanged, TableReader
 from nuncius.errors import ConfigurationError, StorageError
 from nuncius.sky import cells_of, to_positions
@@ -120,7 +121,7 @@ def load_catalog(
     catalogs have it. `_id` is the column of this name, whole numbers or texts that differ; otherwise it is the number
     of the row in the source as text, from ``"0"``, which is the same each time that the same source is loaded.
 
-    In CSV files, empty values are null. A column is of numbers, or of true and false, if all of its values are;
+    In FITS tables, numbers that are none and empty texts are null, as the format has no other sign. In CSV files, empty values are null. A column is of numbers, or of true and false, if all of its values are;
     ``null`` counts as missing there. Numbers that begin with needless zeros are texts.
     """
     begin = time.monotonic()
@@ -211,9 +212,8 @@ class _Loader:
     def _write(self, piece: list[Column]) -> None:
         count = len(piece[0].values)
         ra, dec = self._positions(piece)
-        with np.errstate(invalid="ignore"):
-            known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
-        ra = ra % 360
+        known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
+        ra = np.where(known, ra, 0.0) % 360
         cells = np.zeros(count, np.int64)
         cells[known] = cells_of(ra[known], dec[known])
         places = [

@@ -85,10 +85,11 @@ def unsorted(selection: Selection) -> str:
     if selection.way is None:
         # One pass in the order of the rows; nothing is held but the row at hand.
         return f"SELECT id, {', '.join(COLUMNS)}, v FROM {selection.judged(COLUMNS, order=' ORDER BY id')}"
-    return _joined(selection, f"SELECT id, v FROM {selection.judged(['document'])} ORDER BY id LIMIT -1")
+    return _joined(selection, f"SELECT id, v FROM {selection.judged()} ORDER BY id LIMIT -1")
 
 
 def selected(database: Database, catalog: str, selection: Selection) -> Iterator[Row]:
+    """Give the rows that meet the filter of a selection, as they came."""
     with database.errors():
         rows = database.connection.execute(unsorted(selection), selection.parameters)
         yield from _accepted(database, catalog, selection, rows)
@@ -112,6 +113,7 @@ def _accepted(
 
 
 def end_of(skip: int, limit: int | None) -> int | None:
+    """Return where to stop."""
     return None if limit is None else skip + limit
 
 
@@ -127,6 +129,7 @@ def read_numbered(database: Database, catalog: str, numbers: Iterable[int]) -> I
 
 
 def nested(names: Sequence[str], value: Any) -> Document:
+    """Return the document that has a value at a path, and nothing else."""
     for name in reversed(names):
         value = {name: value}
     document: Document = value
@@ -140,7 +143,7 @@ def _sorted(
     database: Database, catalog: str, selection: Selection, order: Sequence[tuple[str, int]], most: int | None
 ) -> Iterator[Row]:
     """Sort in SQL if each row has a plain value to sort by, else in Python. Sorted are keys; documents come after."""
-    statement = sorting(selection, order, most)
+    statement, _ = sorting(selection, order, most)
     if statement is not None:
         with database.errors():
             cursor = database.connection.execute(statement, selection.parameters)
@@ -168,8 +171,13 @@ def _from(first: tuple[Any, ...] | None, cursor: sqlite3.Cursor) -> Iterator[tup
         yield from cursor
 
 
-def sorting(selection: Selection, order: Sequence[tuple[str, int]], most: int | None) -> str | None:
-    """Return the SQL of the rows in an order, whose last column is not 0 in the first row if SQL can't sort them."""
+def sorting(
+    selection: Selection, order: Sequence[tuple[str, int]], most: int | None
+) -> tuple[str | None, bool]:
+    """Return the SQL of the rows in an order, and whether an index has that order.
+
+    Its last column is not 0 in the first row if SQL can't sort them. It is None if SQL can't be asked for the fields.
+    """
     fields = [selection.fields[path] for path, _ in order]
     down = [" DESC" if direction < 0 else "" for _, direction in order]
     limit = -1 if most is None else most
@@ -178,18 +186,18 @@ def sorting(selection: Selection, order: Sequence[tuple[str, int]], most: int | 
         by_index = _order_of_index(selection, of)
         if by_index is not None:
             column, odd = by_index
-            rows = selection.judged(["document", column] if column == "mjd" else ["document"],
-                                    order=f" ORDER BY {column}{down[0]}, id")  # fmt: skip
-            return _joined(selection, f"SELECT id, v, ({odd}) AS odd FROM {rows} LIMIT {limit}", "odd")
+            columns = [column] if column == "mjd" else []
+            rows = selection.judged(columns, order=f" ORDER BY {column}{down[0]}, id")
+            numbers = f"SELECT id, v, ({odd}) AS odd FROM {rows} LIMIT {limit}"
+            return _joined(selection, numbers, "odd"), True
     keys = [selection.key(field) for field in fields if field is not None]
     if len(keys) < len(order):
-        return None
+        return None, False
     odd = " OR ".join(f"coalesce({key} IN ({ODD}, {OBJECT}), 0)" for key in keys)
     by = ", ".join(f"{key}{direction}" for key, direction in zip(keys, down, strict=True))
-    rows = selection.judged(["document"])
-    return _joined(
-        selection, f"SELECT id, v, {odd} AS odd FROM {rows} ORDER BY odd DESC, {by}, id LIMIT {limit}", "odd"
-    )
+    rows = selection.judged()
+    numbers = f"SELECT id, v, {odd} AS odd FROM {rows} ORDER BY odd DESC, {by}, id LIMIT {limit}"
+    return _joined(selection, numbers, "odd"), False
 
 
 def _order_of_index(selection: Selection, of: Field) -> tuple[str, str] | None:

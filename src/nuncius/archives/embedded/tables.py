@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import re
+import warnings
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,21 +145,12 @@ class TableReader:
     # Files -----------------------------------------------------------------------------------------------------------
 
     def _of_fits(self, path: Path) -> Iterator[list[Column]]:
-        from astropy.io import fits
-        from astropy.table import Table
-
-        with fits.open(path, memmap=path.suffix.lower() != ".gz") as hdus:
-            tables = (fits.BinTableHDU, fits.TableHDU)
-            found = next((hdu for hdu in hdus if isinstance(hdu, tables)), None)
-            if found is None:
-                raise ConfigurationError(f"{path} holds no table", position=str(path))
-            names = self._chosen(found.columns.names)
-            for start in range(0, max(len(found.data), 1), self._rows):
-                piece = type(found)(data=found.data[start : start + self._rows])
-                # Not a number is a value here, and no sign of a missing one.
-                table = Table.read(piece, mask_invalid=False, unit_parse_strict="silent")
+        with _quiet_fits(path) as (table, count):
+            names = self._chosen(table.columns.names)
+            for start in range(0, max(count, 1), self._rows):
+                piece = _piece_of_fits(table, start, start + self._rows)
                 yield [
-                    Column(name, _values(table[name], name), getattr(table[name], "unit", None))
+                    Column(name, _values(piece[name], name), getattr(piece[name], "unit", None))
                     for name in names
                 ]
 
@@ -188,6 +180,10 @@ class TableReader:
         with _opened(path) as binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as text:
             lines = _without_comments(text)
             header = next(lines, "")
+            if not header.strip():
+                raise ConfigurationError(
+                    f"{path} is empty: a table begins with the names of its columns", position=str(path)
+                )
             delimiter = max(_DELIMITERS, key=header.count)
             reader = csv.reader(_chained(header, lines), delimiter=delimiter, strict=True)
             names = [name.strip() for name in next(reader, [])]
@@ -201,18 +197,20 @@ class TableReader:
 
     def _typed(self, name: str, texts: Sequence[str]) -> list[Any]:
         """Turn the texts of a column into values of the kind that the column has so far."""
-        kinds: dict[str, Callable[[Sequence[str]], list[Any] | None]]
-        kinds = {"number": _numbers, "truth": _truths, "text": lambda texts: [text or None for text in texts]}
-        if _MISSING.issuperset(texts):
-            return [None] * len(texts)
         known = self._kinds.get(name)
-        for kind in kinds if known is None else (known,):
-            values = kinds[kind](texts)
-            if values is not None:
-                self._kinds[name] = kind
-                return values
-        self._kinds[name] = "text"
-        raise KindChanged
+        if known != "text":
+            if not any(texts):
+                return [None] * len(texts)
+            readers = {"number": _numbers, "truth": _truths}
+            for kind in readers if known in {None, "missing"} else (known,):
+                values = readers[kind](texts)
+                if values is not None:
+                    self._kinds[name] = (known or "missing") if _MISSING.issuperset(texts) else kind
+                    return values
+            self._kinds[name] = "text"
+            if known is not None:
+                raise KindChanged
+        return [text or None for text in texts]
 
 
 def _numbers(texts: Sequence[str]) -> list[Any] | None:
@@ -276,6 +274,37 @@ def _opened(path: Path) -> Iterator[Any]:
         packed = file.peek(2)[:2] == b"\x1f\x8b"
         with gzip.GzipFile(fileobj=file) if packed else file as readable:
             yield readable
+
+
+@contextmanager
+def _quiet_fits(path: Path) -> Iterator[tuple[Any, int]]:
+    """Open the first table of a FITS file, and say how many rows it has."""
+    from astropy.io import fits
+    from astropy.utils.exceptions import AstropyUserWarning
+
+    tables = (fits.BinTableHDU, fits.TableHDU)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyUserWarning)  # what is amiss shows when it is read
+        hdus = fits.open(path, memmap=path.suffix.lower() != ".gz")
+        try:
+            found = next((hdu for hdu in hdus if isinstance(hdu, tables)), None)
+            count = 0 if found is None or found.data is None else len(found.data)
+        except BaseException:
+            hdus.close()
+            raise
+    with hdus:
+        if found is None:
+            raise ConfigurationError(f"{path} holds no table", position=str(path))
+        yield found, count
+
+
+def _piece_of_fits(table: Any, start: int, stop: int) -> Any:
+    """Return some rows as an astropy table."""
+    from astropy.table import Table
+
+    piece = type(table)(data=table.data[start:stop], header=table.header)
+    # The format has no other sign of a missing number or text than one that is none, or is empty: these are masked.
+    return Table.read(piece, unit_parse_strict="silent")
 
 
 def _read_file(path: Path, read: Callable[[Path], Iterator[list[Column]]]) -> Iterator[list[Column]]:

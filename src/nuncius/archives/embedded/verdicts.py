@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nuncius.archives.embedded.fields import FALSE, OBJECT, ODD, TRUE
+from nuncius.archives.language.patterns import compile_pattern
+from nuncius.archives.language.values import has_operators, is_id, is_nan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,9 +72,11 @@ class Verdict:
         """The SQL of what the expression is made of, by the names that it has there."""
         self.residual: dict[str, Any] = {}
         """The parts of the filter that SQL leaves to the matcher, also for fields with plain values."""
+        self.with_documents = with_documents
+        self.has_patterns = False
+        """Whether the expression calls `matches_pattern`, which SQLite does not have by itself."""
         self._fields = fields
         self._parameters = parameters
-        self._with_documents = with_documents
         self._leaves = 0
         self._undecided = False
         self.sql = self._top(condition)
@@ -165,7 +169,7 @@ class Verdict:
 
     def _equals(self, field: Field, wanted: Any) -> str:
         key = self.key(field)
-        if type(wanted).__name__ == "ObjectId":
+        if is_id(wanted):
             wanted = str(wanted)  # ids are kept as texts, which the language takes for the same
         if wanted is None:
             return f"CASE WHEN {key} IS NULL THEN 1 WHEN {key} = {ODD} THEN NULL ELSE 0 END"
@@ -174,7 +178,7 @@ class Verdict:
         if isinstance(wanted, (int, float)):
             return self._number(field, "=", wanted)
         if isinstance(wanted, str):
-            if not _is_text(wanted):
+            if not is_text(wanted):
                 return _one_of(key, text=UNKNOWN)
             return f"CASE {key} WHEN {self._parameters.bind(wanted)} THEN 1 WHEN {ODD} THEN NULL ELSE 0 END"
         if isinstance(wanted, dict):
@@ -207,14 +211,14 @@ class Verdict:
             bound = TRUE if operand else FALSE
             return f"CASE WHEN {key} IN ({FALSE}, {TRUE}) THEN {key} {sign} {bound} WHEN {key} = {ODD} THEN NULL ELSE 0 END"
         if isinstance(operand, (int, float)):
-            if operand != operand and "=" not in sign:  # noqa: PLR0124 - NaN
+            if is_nan(operand) and "=" not in sign:
                 return "0"
             return self._number(field, sign, operand)
         if isinstance(operand, str):
             return _one_of(
-                key, text=f"{key} {sign} {self._parameters.bind(operand)}" if _is_text(operand) else UNKNOWN
+                key, text=f"{key} {sign} {self._parameters.bind(operand)}" if is_text(operand) else UNKNOWN
             )
-        if type(operand).__name__ == "ObjectId":
+        if is_id(operand):
             return _one_of(key, text=UNKNOWN)
         if isinstance(operand, (list, bytes, datetime)):
             return f"CASE {key} WHEN {ODD} THEN NULL ELSE 0 END"
@@ -224,7 +228,7 @@ class Verdict:
     def _number(self, field: Field, sign: str, operand: float) -> str:
         """Compare with a number, and look closely at the fractions that SQLite may have read as their neighbours."""
         key = self.key(field)
-        if operand != operand:  # noqa: PLR0124 - NaN is odd where it is
+        if is_nan(operand):  # odd where it is
             return f"CASE {key} WHEN {ODD} THEN NULL ELSE 0 END"
         low, high = zone(operand)
         below, above = int("<" in sign), int(">" in sign)
@@ -245,7 +249,7 @@ class Verdict:
             same = float(operand)
         except OverflowError:
             return UNKNOWN
-        if not self._with_documents or same != operand or math.isinf(same):
+        if not self.with_documents or same != operand or math.isinf(same):
             return UNKNOWN
         digits = self._parameters.bind(msgspec.json.encode(same).decode())
         return f"CASE {field.text} WHEN {digits} THEN {int('=' in sign)} END"
@@ -253,13 +257,23 @@ class Verdict:
     # The rest ----------------------------------------------------------------------------------------------------------
 
     def _regex(self, field: Field, pattern: Any, options: str) -> str:
+        key = self.key(field)
+        if isinstance(pattern, re.Pattern):
+            options += "".join(letter for letter in "imsx" if pattern.flags & getattr(re, letter.upper()))
+            pattern = pattern.pattern
+        compile_pattern(pattern, options, "$regex")  # a mistake is one here, and not in the middle of the SQL
         prefix, whole = literal_prefix(pattern, options)
+        inside = "1"
         if not whole:
-            self._undecided = True
-        inside = int(whole) if whole else UNKNOWN
-        key, after = self.key(field), next_text(prefix)
+            if not is_text(pattern):
+                return _one_of(key, text=self._unknown())
+            self.has_patterns = True
+            inside = (
+                f"matches_pattern({self._parameters.bind(pattern)}, {self._parameters.bind(options)}, {key})"
+            )
+        after = next_text(prefix)
         if after is None:
-            return _one_of(key, text=str(inside))
+            return _one_of(key, text=inside)
         low, high = self._parameters.bind(prefix), self._parameters.bind(after)
         return _one_of(key, text=f"CASE WHEN {key} >= {low} AND {key} < {high} THEN {inside} ELSE 0 END")
 
@@ -270,6 +284,9 @@ class Verdict:
             "string": f"typeof({key}) = 'text'",
             "bool": f"{key} IN ({FALSE}, {TRUE})",
             "object": f"{key} = {OBJECT}",
+            "int": f"typeof({key}) = 'integer'",
+            "long": f"typeof({key}) = 'integer'",
+            **dict.fromkeys(("array", "binData", "date", "objectId", "regex"), "0"),  # odd where they are
         }
         if not isinstance(names, list) or not all(name in tests for name in names):
             return self._unknown()
@@ -295,11 +312,6 @@ def _one_of(key: str, *, text: str) -> str:
     return f"CASE WHEN typeof({key}) = 'text' THEN {text} WHEN {key} = {ODD} THEN NULL ELSE 0 END"
 
 
-def has_operators(wanted: Any) -> bool:
-    """Tell whether a condition on a field is made of operators, and not a value."""
-    return isinstance(wanted, dict) and any(key.startswith("$") for key in wanted)
-
-
 def zone(number: float) -> tuple[float, float]:
     """Return the bounds between which SQLite's reading of a fraction may be this number."""
     try:
@@ -312,7 +324,7 @@ def zone(number: float) -> tuple[float, float]:
     return middle - slack, middle + slack
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Tell whether SQLite can hold a text: no NUL, no halves of surrogate pairs."""
     return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
@@ -320,7 +332,7 @@ def _is_text(value: str) -> bool:
 def is_simple(value: Any) -> bool:
     """Tell whether a value is a text or an integer that stands in the key of a field as it is."""
     if isinstance(value, str):
-        return _is_text(value)
+        return is_text(value)
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
 
 
@@ -348,7 +360,7 @@ def literal_prefix(pattern: Any, options: str = "") -> tuple[str, bool]:
         }:  # the letter may be missing, or come again
             break
         prefix, place = prefix + letter, place + step
-    return (prefix, place == len(pattern)) if _is_text(prefix) else ("", False)
+    return (prefix, place == len(pattern)) if is_text(prefix) else ("", False)
 
 
 def next_text(prefix: str) -> str | None:

@@ -5,6 +5,7 @@ so that a misspelt operator is an error that points at the place. What is checke
 server, and has one meaning here: `matches`, `evaluate`, `run_pipeline`. `OPERATORS` lists all operators.
 """
 
+from nuncius.archives.language.bounds import bounded
 from nuncius.archives.language.expressions import check_expression, evaluate, fields_read
 from nuncius.archives.language.filters import check_filter, fields_of_filter, matches
 from nuncius.archives.language.geo import geo_region, near_of
@@ -36,6 +37,7 @@ __all__ = [
     "Projection",
     "ProjectionLike",
     "SortLike",
+    "bounded",
     "check_expression",
     "check_filter",
     "check_pipeline",

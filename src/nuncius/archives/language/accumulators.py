@@ -3,7 +3,6 @@
 The same ones serve as expressions over an array. Source: the MongoDB manual, "Accumulators".
 """
 
-# ruff: noqa: D102 - the methods of all of them are those of `Accumulator`
 from __future__ import annotations
 
 import math
@@ -38,6 +37,7 @@ class Sum:
         self._lost = 0.0  # what rounding has cut off (Neumaier 1974)
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if not is_number(value):
             return
         if isinstance(value, int):
@@ -51,6 +51,7 @@ class Sum:
         self._real = new
 
     def result(self) -> Any:
+        """Return what all values make."""
         if self._real is None:
             return fit(self._whole)
         return self._real if not math.isfinite(self._real) else self._real + self._lost + fit(self._whole)
@@ -63,11 +64,13 @@ class Average:
         self._sum, self._count = Sum(), 0
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if is_number(value):
             self._sum.add(value)
             self._count += 1
 
     def result(self) -> float | None:
+        """Return what all values make."""
         return self._sum.result() / self._count if self._count else None
 
 
@@ -81,6 +84,7 @@ class _Extreme:
         self._value: Any = None
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if is_nothing(value):
             return
         key = order_key(value)
@@ -88,6 +92,7 @@ class _Extreme:
             self._key, self._value = key, value
 
     def result(self) -> Any:
+        """Return what all values make."""
         return self._value
 
 
@@ -111,10 +116,12 @@ class First:
         self._empty = True
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if self._empty:
             self._value, self._empty = value, False
 
     def result(self) -> Any:
+        """Return what all values make."""
         return self._value
 
 
@@ -125,9 +132,11 @@ class Last:
         self._value: Any = MISSING
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         self._value = value
 
     def result(self) -> Any:
+        """Return what all values make."""
         return self._value
 
 
@@ -138,10 +147,12 @@ class Push:
         self._values: list[Any] = []
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if value is not MISSING:
             self._values.append(value)
 
     def result(self) -> list[Any]:
+        """Return what all values make."""
         return self._values
 
 
@@ -152,10 +163,12 @@ class AddToSet:
         self._values: dict[Any, Any] = {}
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if value is not MISSING:
             self._values.setdefault(order_key(value), value)
 
     def result(self) -> list[Any]:
+        """Return what all values make."""
         return list(self._values.values())
 
 
@@ -166,9 +179,11 @@ class Count:
         self._count = 0
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         self._count += 1
 
     def result(self) -> int:
+        """Return what all values make."""
         return self._count
 
 
@@ -181,6 +196,7 @@ class _Deviation:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if is_number(value):
             value = float(fit(value))
             self._count += 1
@@ -189,6 +205,7 @@ class _Deviation:
             self._squares += away * (value - self._mean)
 
     def result(self) -> float | None:
+        """Return what all values make."""
         if self._count <= self.fewer:
             return None
         return math.sqrt(self._squares / (self._count - self.fewer))
@@ -213,9 +230,11 @@ class Merge:
         self._merged: dict[str, Any] = {}
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         self._merged = merge(self._merged, value)
 
     def result(self) -> dict[str, Any]:
+        """Return what all values make."""
         return self._merged
 
 
@@ -227,10 +246,12 @@ class Quantiles:
         self._values = numbers_array("d")
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if is_number(value):
             self._values.append(float(fit(value)))
 
     def result(self) -> list[float | None]:
+        """Return what all values make."""
         ordered = sorted(self._values, key=order_key)
         last = len(ordered) - 1
         return [
@@ -247,6 +268,7 @@ class Some:
         self._values: list[Any] = []
 
     def add(self, value: Any) -> None:
+        """Take a value."""
         if self._operator in {"$minN", "$maxN"}:
             if is_nothing(value):
                 return
@@ -266,6 +288,7 @@ class Some:
         return ordered[: self._count]
 
     def result(self) -> list[Any]:
+        """Return what all values make."""
         return self._kept()
 
 
@@ -279,6 +302,7 @@ class Top:
         self._kept: list[tuple[list[Any], Any]] = []
 
     def add(self, value: tuple[Any, Any]) -> None:
+        """Take a value."""
         document, output = value
         keys = [sort_key(document, path, direction) for path, direction in self._order]
         self._kept.append((keys, None if output is MISSING else output))
@@ -291,6 +315,7 @@ class Top:
         return self._kept[-self._count :] if self._last else self._kept[: self._count]
 
     def result(self) -> list[Any]:
+        """Return what all values make."""
         return [output for _, output in self._cut()]
 
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from nuncius.archives.language.bounds import check_time
 from nuncius.archives.language.functions.objects import check_name
 from nuncius.archives.language.functions.table import FUNCTIONS
 from nuncius.archives.language.values import (
@@ -187,7 +188,15 @@ def evaluate(expression: Any, document: Mapping[str, Any], variables: Mapping[st
     >>> evaluate({"$subtract": ["$a", 1]}, {"a": 3})
     2
     """
-    return DocumentScope(document, dict(variables or {})).value(expression)
+    try:
+        return DocumentScope(document, dict(variables or {})).value(expression)
+    except RecursionError as error:
+        raise too_deep("expression") from error
+
+
+def too_deep(place: str) -> FilterError:
+    """Make the error for values that an expression nests deeper than Python can follow."""
+    return FilterError(f"{place}: it makes values that are nested too deep", position=place)
 
 
 class DocumentScope:
@@ -208,7 +217,8 @@ class DocumentScope:
         self.variables = variables
 
     def within(self, **variables: Any) -> DocumentScope:
-        """Return the same scope with more variables."""
+        """Return the same scope with more variables, as each step of a loop has them."""
+        check_time()
         return DocumentScope(self.root, {**self.variables, **variables})
 
     def value(self, expression: Any) -> Any:

@@ -269,7 +269,7 @@ def _check_bucket(spec: Any, place: str, checking: Checking) -> dict[str, Any]:
     if len(keys) < 2 or any(a >= b or a[0] != b[0] for a, b in pairwise(keys)):
         raise FilterError(
             f"{place}['boundaries'] is a list of at least two values of one type, each greater than the one before",
-            position=place,
+            position=f"{place}['boundaries']",
         )
     checked = {
         "groupBy": check_expression(spec["groupBy"], f"{place}['groupBy']", checking.names),
@@ -279,7 +279,9 @@ def _check_bucket(spec: Any, place: str, checking: Checking) -> dict[str, Any]:
     if "default" in spec:
         checked["default"] = plain(spec["default"], f"{place}['default']")
         if keys[0] <= order_key(checked["default"]) < keys[-1]:
-            raise FilterError(f"{place}['default'] lies within the boundaries", position=place)
+            raise FilterError(
+                f"{place}['default'] lies within the boundaries", position=f"{place}['default']"
+            )
     return checked
 
 

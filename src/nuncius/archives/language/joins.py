@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
+from nuncius.archives.language.bounds import in_time
 from nuncius.archives.language.expressions import check_expression
 from nuncius.archives.language.filters import check_filter
 from nuncius.archives.language.functions.objects import check_name
@@ -52,9 +53,15 @@ _NOT_IN_FACET = ("$facet", "$geoNear")
 # Other catalogs ------------------------------------------------------------------------------------------------------
 
 
+def _catalog_name(spec: Any, place: str) -> str:
+    if not isinstance(spec, str) or not spec or spec.startswith("$"):
+        raise FilterError(f"{place} takes the name of a catalog, not {spec!r}", position=place)
+    return spec
+
+
 def _check_lookup(spec: Any, place: str, checking: Checking) -> dict[str, Any]:
     known_names(spec, place, ("from", "as"), ("localField", "foreignField", "let", "pipeline"))
-    checked: dict[str, Any] = {"from": field_name(spec["from"], f"{place}['from']")}
+    checked: dict[str, Any] = {"from": _catalog_name(spec["from"], f"{place}['from']")}
     if ("localField" in spec) != ("foreignField" in spec):
         raise FilterError(f"{place}: localField and foreignField go together", position=place)
     if "localField" not in spec and "pipeline" not in spec:
@@ -66,7 +73,8 @@ def _check_lookup(spec: Any, place: str, checking: Checking) -> dict[str, Any]:
     if "let" in spec:
         if not isinstance(spec["let"], Mapping) or "pipeline" not in spec:
             raise FilterError(
-                f"{place}['let'] is a mapping of names to expressions, for a pipeline", position=place
+                f"{place}['let'] is a mapping of names to expressions, for a pipeline",
+                position=f"{place}['let']",
             )
         checked["let"] = {
             check_name(name, f"{place}['let']"): check_expression(item, f"{place}['let'][{name!r}]", names)
@@ -126,12 +134,12 @@ def _has_expression(condition: Any) -> bool:
 def _other(catalog: str, condition: Mapping[str, Any], running: Running) -> Iterable[Document]:
     """Give documents of another catalog: at least those that meet a filter."""
     if running.select is not None:
-        return running.select(catalog, condition)
+        return in_time(running.select(catalog, condition))
     if running.lookup is None:
         raise UnsupportedError(
             f"no other catalog can be read here, and {catalog!r} is asked for", position=catalog
         )
-    return running.lookup(catalog)
+    return in_time(running.lookup(catalog))
 
 
 def _equal_ones(
@@ -180,7 +188,7 @@ class _Index:
 def _check_union(spec: Any, place: str, checking: Checking) -> dict[str, Any]:
     options = {"coll": spec} if isinstance(spec, str) else spec
     known_names(options, place, ("coll",), ("pipeline",))
-    checked: dict[str, Any] = {"coll": field_name(options["coll"], f"{place}['coll']")}
+    checked: dict[str, Any] = {"coll": _catalog_name(options["coll"], f"{place}['coll']")}
     if "pipeline" in options:
         checked["pipeline"] = checking.inner(options["pipeline"], f"{place}['pipeline']", checking.names)
     return checked
@@ -236,7 +244,7 @@ def _check_geo_near(spec: Any, place: str, checking: Checking) -> dict[str, Any]
     if not checking.first:
         raise FilterError(f"{place}: $geoNear is the first stage of a pipeline", position=place)
     if spec.get("spherical", True) is not True:
-        raise UnsupportedError(f"{place}['spherical']: the sky is not flat", position=place)
+        raise UnsupportedError(f"{place}['spherical']: the sky is not flat", position=f"{place}['spherical']")
     checked = {
         "near": plain(spec["near"], f"{place}['near']"),
         "spherical": True,
@@ -249,7 +257,9 @@ def _check_geo_near(spec: Any, place: str, checking: Checking) -> dict[str, Any]
         if name in spec:
             value = plain(spec[name], f"{place}[{name!r}]")
             if not is_number(value) or not 0 <= value < math.inf:
-                raise FilterError(f"{place}[{name!r}] is a number that is not negative", position=place)
+                raise FilterError(
+                    f"{place}[{name!r}] is a number that is not negative", position=f"{place}[{name!r}]"
+                )
             checked[name] = value
     if "query" in spec:
         checked["query"] = check_filter(

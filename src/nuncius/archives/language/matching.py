@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nuncius.archives.language.expressions import evaluate
@@ -24,7 +25,6 @@ from nuncius.archives.language.values import (
     each,
     equal,
     found,
-    has_operators,
     is_nan,
     is_number,
     order_key,
@@ -39,6 +39,8 @@ Test: TypeAlias = "Callable[[list[Any], Any, Mapping[str, Any]], bool]"
 
 EXACT_TYPES: dict[str, type] = {"double": float, "int": int, "long": int}
 LOGICAL = frozenset({"$and", "$or", "$nor"})
+_NUMBERS = frozenset({int, float})
+_SIMPLE = frozenset({int, float, str})
 
 
 def matches(
@@ -77,14 +79,20 @@ def matches(
                 return False
         elif value.__class__ is str and document.get(key) == value:
             pass  # the commonest of all questions, without the detours of the others
-        elif not meets(found(document, key.split(".")), value):
+        elif not meets(found(document, _names(key)), value):
             return False
     return True
 
 
+@lru_cache(maxsize=1024)
+def _names(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
 def meets(values: list[Any], condition: Any) -> bool:
     """Tell whether what stands at a path meets a condition."""
-    if has_operators(condition):
+    # What is checked has either operators alone or none.
+    if isinstance(condition, Mapping) and next(iter(condition), "").startswith("$"):
         return all(TESTS[operator](values, operand, condition) for operator, operand in condition.items())
     if isinstance(condition, re.Pattern):
         return _regex(values, condition, {})
@@ -110,17 +118,21 @@ def _compares(test: Callable[[int], bool]) -> Test:
             return test(0) and _equals_any(values, None)
         if is_nan(operand):
             return test(0) and _equals_any(values, operand)
-        return any(
-            not is_nan(value) and _of_one_type(value, operand) and test(compare(value, operand))
-            for value in each(values)
-        )
+        orders = (_order(value, operand) for value in each(values))
+        return any(order is not None and test(order) for order in orders)
 
     return check
 
 
-def _of_one_type(value: Any, operand: Any) -> bool:
+def _order(value: Any, operand: Any) -> int | None:
+    """Compare two values of one type; None where there is nothing to compare."""
+    kind = value.__class__
+    if (kind is operand.__class__ and kind in _SIMPLE) or (
+        kind in _NUMBERS and operand.__class__ in _NUMBERS
+    ):
+        return None if value != value else (value > operand) - (value < operand)  # noqa: PLR0124 - NaN
     left, right = comparable(value, operand)
-    return type_of(left) == type_of(right)
+    return None if is_nan(value) or type_of(left) != type_of(right) else compare(left, right)
 
 
 def _regex(values: list[Any], pattern: Any, condition: Mapping[str, Any]) -> bool:

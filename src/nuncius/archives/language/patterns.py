@@ -1,43 +1,18 @@
 """Regular expressions: compiled here and nowhere else, bounded in length, and in time where strangers send them.
 
-Python's own engine may take longer than anybody waits for some expressions, and can't be interrupted. Within
-`linear_patterns`, RE2 answers in a time that grows with the length of the text alone; it has no look-around, no
-back-references and no option x.
+Python's own engine may take longer than anybody waits for some expressions, and can't be interrupted; see `bounded`.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nuncius.errors import FilterError, MissingExtraError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from nuncius.archives.language.bounds import is_bounded, linear_engine
+from nuncius.errors import FilterError
 
 LONGEST_PATTERN = 1000  # characters
-_linear: ContextVar[bool] = ContextVar("linear", default=False)
-
-
-@contextmanager
-def linear_patterns() -> Iterator[None]:
-    """Match regular expressions in linear time within the block, in this thread or task and those that copy its context.
-
-    Raises
-    ------
-    MissingExtraError
-        If RE2 is not installed.
-    """
-    _re2()
-    token = _linear.set(True)
-    try:
-        yield
-    finally:
-        _linear.reset(token)
 
 
 def compile_pattern(pattern: str | re.Pattern[str], options: str, place: str) -> re.Pattern[str]:
@@ -54,6 +29,9 @@ def compile_pattern(pattern: str | re.Pattern[str], options: str, place: str) ->
                 f"{place}: the $options of $regex are i, m, s and x, not {letter!r}", position=place
             )
     if isinstance(pattern, re.Pattern):
+        if not is_bounded():
+            flags = pattern.flags | _flags(options)
+            return re.compile(pattern.pattern, flags) if options else pattern
         options += "".join(letter for letter in "imsx" if pattern.flags & _flags(letter))
         pattern = pattern.pattern
     if len(pattern) > LONGEST_PATTERN:
@@ -62,7 +40,7 @@ def compile_pattern(pattern: str | re.Pattern[str], options: str, place: str) ->
             position=place,
         )
     try:
-        compiled: re.Pattern[str] = _compiled(pattern, options, _linear.get())
+        compiled: re.Pattern[str] = _compiled(pattern, options, is_bounded())
     except (ValueError, RecursionError, OverflowError, re.error) as error:
         raise FilterError(
             f"{place}: {pattern!r} is no regular expression here: {error}", position=place
@@ -80,7 +58,7 @@ def _compiled(pattern: str, options: str, linear: bool) -> Any:
         return re.compile(pattern, _flags(options))
     if "x" in options:
         raise ValueError("the option x is not available")
-    re2 = _re2()
+    re2 = linear_engine()
     settings = re2.Options()
     settings.log_errors = False
     flags = f"(?{''.join(sorted(set(options)))})" if options else ""
@@ -89,12 +67,3 @@ def _compiled(pattern: str, options: str, linear: bool) -> Any:
     except re2.error as error:
         reason = error.args[0] if error.args else ""
         raise ValueError(reason.decode() if isinstance(reason, bytes) else str(reason)) from error
-
-
-def _re2() -> Any:
-    try:
-        return import_module("re2")
-    except ImportError as error:
-        raise MissingExtraError(
-            "regular expressions of strangers need RE2; install it with: pip install google-re2"
-        ) from error

@@ -13,12 +13,22 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from nuncius.archives.language.bounds import in_time
+from nuncius.archives.language.expressions import too_deep
 from nuncius.archives.language.grouping import GROUPING
 from nuncius.archives.language.joins import JOINS
 from nuncius.archives.language.sorting import first_documents
 from nuncius.archives.language.stages import Checking, Running
 from nuncius.archives.language.steps import STEPS
-from nuncius.archives.language.values import MISSING, check_depth, found, kind_of, order_key, unknown
+from nuncius.archives.language.values import (
+    MISSING,
+    check_depth,
+    check_path,
+    found,
+    kind_of,
+    order_key,
+    unknown,
+)
 from nuncius.errors import FilterError, ForbiddenError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -158,6 +168,8 @@ def run_pipeline(
         If an expression can't work on a value of a document.
     UnsupportedError
         If another catalog is asked for and there is neither `lookup` nor `select`.
+    DeadlineError
+        If it takes longer than `bounded` allows.
 
     Examples
     --------
@@ -171,7 +183,10 @@ def run_pipeline(
     ) -> Iterator[Document]:
         return _run(some, list(inner), Running(variables, run, lookup, select))
 
-    return run(documents, stages, now)
+    try:
+        yield from run(documents, stages, now)
+    except RecursionError as error:
+        raise too_deep("pipeline") from error
 
 
 def _run(
@@ -181,6 +196,7 @@ def _run(
     while index < len(stages):
         wanted, after = _bounds(stages, index)
         name, spec = next(iter(stages[index].items()))
+        documents = in_time(documents)  # between all stages: some make many documents of one
         if wanted is not None:
             documents = _first_sorted(documents, list(spec.items()), *wanted)
         else:
@@ -211,12 +227,17 @@ def _first_sorted(
 def distinct_values(documents: Iterable[Document], field: str) -> list[Any]:
     """Return the values of a field, each once, in MongoDB's order; of an array its elements.
 
+    Raises
+    ------
+    FilterError
+        If it is no path.
+
     Examples
     --------
     >>> distinct_values([{"a": [3, 1]}, {"a": 1.0}, {}], "a")
     [1, 3]
     """
-    path = field.split(".")
+    path = check_path(field, "field").split(".")
     values: dict[Any, Any] = {}
     for document in documents:
         for value in found(document, path):

@@ -160,6 +160,8 @@ class Projection:
         if name.startswith("$"):
             raise FilterError(f"{place}: an operator stands where a field name belongs", position=place)
         check_path(name, place)
+        if name in fields:  # once as a path, once as a part of a mapping
+            raise FilterError(f"{place}: {name!r} is named twice", position=place)
         if isinstance(value, (bool, int, float)) and value in {0, 1}:
             fields[name] = Whole(kept=bool(value))
             return int(value)

@@ -164,7 +164,10 @@ def _check_unwind(spec: Any, place: str, _: Checking) -> dict[str, Any]:
     if "includeArrayIndex" in options:
         field_path(options["includeArrayIndex"], f"{place}['includeArrayIndex']")
     if not isinstance(options.get("preserveNullAndEmptyArrays", False), bool):
-        raise FilterError(f"{place}['preserveNullAndEmptyArrays'] is true or false", position=place)
+        raise FilterError(
+            f"{place}['preserveNullAndEmptyArrays'] is true or false",
+            position=f"{place}['preserveNullAndEmptyArrays']",
+        )
     return dict(options)
 
 

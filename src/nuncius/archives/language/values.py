@@ -58,6 +58,10 @@ TYPE_ORDER = (
     "regex",
 )
 _RANKS = {name: rank for rank, name in enumerate(TYPE_ORDER)}
+_KINDS: dict[type, str] = {
+    type(None): "null", bool: "bool", int: "number", float: "number", str: "string", dict: "object", list: "array",
+    bytes: "binData", datetime: "date", re.Pattern: "regex", _Missing: "missing",
+}  # fmt: skip
 
 
 def type_of(value: Any) -> str:
@@ -68,17 +72,15 @@ def type_of(value: Any) -> str:
     >>> type_of(1.5), type_of(True), type_of(None)
     ('number', 'bool', 'null')
     """
-    if value is None:
-        return "null"
-    if value is MISSING:
-        return "missing"
-    for kind, name in (
-        (bool, "bool"), ((int, float), "number"), (str, "string"), (Mapping, "object"), (list, "array"),
-        (bytes, "binData"), (datetime, "date"), (re.Pattern, "regex"),
-    ):  # fmt: skip
+    kind = _KINDS.get(value.__class__)
+    return kind if kind is not None else _kind_of_subclass(value)
+
+
+def _kind_of_subclass(value: Any) -> str:
+    for kind, name in _KINDS.items():
         if isinstance(value, kind):
             return name
-    return "objectId"
+    return "object" if isinstance(value, Mapping) else "objectId"
 
 
 def is_number(value: Any) -> bool:
@@ -192,20 +194,24 @@ class OneOf(list[Any]):
 
 def found(value: Any, path: Sequence[str]) -> list[Any]:
     """Return what stands at a path: through arrays of documents there may be several, and nothing is MISSING."""
-    if not path:
-        return [value]
-    name, rest = path[0], path[1:]
-    if isinstance(value, Mapping):
-        return found(value[name], rest) if name in value else [MISSING]
-    if isinstance(value, list):
-        several = []
-        if name.isdecimal() and name.isascii() and int(name) < len(value):
-            several += found(value[int(name)], rest)
-        for item in value:
-            if isinstance(item, Mapping):
-                several += found(item, path)
-        return several  # nothing at all where no element is a document: that is not null
-    return [MISSING]
+    for position, name in enumerate(path):
+        if isinstance(value, list):
+            return _found_in_array(value, path[position:])
+        if not isinstance(value, Mapping) or name not in value:
+            return [MISSING]
+        value = value[name]
+    return [value]
+
+
+def _found_in_array(value: list[Any], path: Sequence[str]) -> list[Any]:
+    several = []
+    name = path[0]
+    if name.isdecimal() and name.isascii() and int(name) < len(value):
+        several += found(value[int(name)], path[1:])
+    for item in value:
+        if isinstance(item, Mapping):
+            several += found(item, path)
+    return several  # nothing at all where no element is a document: that is not null
 
 
 def each(values: Iterable[Any]) -> Iterator[Any]:
@@ -281,7 +287,7 @@ def plain(value: Any, place: str = "value") -> Any:
 
 
 def check_path(path: str, place: str) -> str:
-    """Refuse a dotted path with empty parts, or with more of them than a document has levels.
+    """Refuse a dotted path with empty names, with names that look like operators, or with too many.
 
     Raises
     ------
@@ -291,6 +297,8 @@ def check_path(path: str, place: str) -> str:
     names = path.split(".")
     if not all(names):
         raise FilterError(f"{place}: {path!r} has an empty name in it", position=place)
+    if any(name.startswith("$") for name in names):
+        raise FilterError(f"{place}: no name in a path begins with $, as in {path!r}", position=place)
     if len(names) > MAX_PATH:
         raise FilterError(f"{place}: a path has at most {MAX_PATH} names, not {len(names)}", position=place)
     return path

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from nuncius.archives.language import bounded
 from nuncius.archives.server.answers import (
     HEADERS,
     failed,
@@ -30,7 +31,6 @@ from nuncius.archives.server.answers import (
 )
 from nuncius.archives.server.cutouts import make_cutout
 from nuncius.archives.server.guard import LoginGuard, Slots
-from nuncius.archives.server.jobs import run_in_time
 from nuncius.archives.server.limits import Limits, Refusal, TimeLeft, wrong
 from nuncius.archives.server.queries import Queries
 from nuncius.archives.server.reading import read_json
@@ -223,8 +223,13 @@ class _Server:
     ) -> Any:
         """Run what asks the archive in a thread, within the user's share and the time of a request."""
         left = left or TimeLeft(self._limits.query_s)
+
+        def work() -> Any:
+            with bounded(left.left_s()):  # it may have waited for a thread
+                return function(*given)
+
         with self._slots.one(account.name):
-            return await run_in_time(self._threads, left, function, *given)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     # The routes -------------------------------------------------------------------------------------------------------
 
@@ -290,7 +295,6 @@ class _Server:
         return Response(data, media_type="application/json", headers=headers)
 
     def _run_query(self, request: Request, body: bytes, left: TimeLeft, packed: bool) -> tuple[bytes, str]:
-        left.left_s()  # it may have waited for a thread
         query = request.state.query = self._queries.read(body, left)
         answer = self._queries.answer(query)
         if packed and len(answer) >= self._limits.gzip_bytes:

@@ -117,10 +117,6 @@ class TimeLeft:
         if end < self._end:
             self.seconds, self._end = seconds, end
 
-    def is_over(self, grace_s: float) -> bool:
-        """Tell whether it has been over for some time."""
-        return time.monotonic() - self._end > grace_s
-
     def left_s(self) -> float:
         """Return how many seconds are left.
 

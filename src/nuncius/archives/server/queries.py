@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nuncius.archives.language import bounded
 from nuncius.archives.server import checks
 from nuncius.archives.server.limits import forbidden, invalid, wrong
 from nuncius.archives.server.positions import angle_arcsec, read_positions
@@ -119,7 +120,8 @@ class Queries:
             If there is none.
         """
         # Around everything: documents are read one by one, so that an answer that grows too large is never in memory.
-        with self._archive._database.deadline(query.time.left_s()):
+        left = query.time.left_s()
+        with self._archive._database.deadline(left), bounded(left):
             data = self._answers[query.type](query)
         return _DONE + (b"}" if data is None else b',"data":' + data + b"}")
 

@@ -133,7 +133,8 @@ def _check_zip(argument: Any, place: str, names: frozenset[str], check: Check) -
             f"{place} takes {{'inputs': [arrays], 'useLongestLength': bool, 'defaults': […]}}", position=place
         )
     if not isinstance(argument.get("useLongestLength", False), bool):
-        raise FilterError(f"{place}['useLongestLength'] is true or false", position=place)
+        where = f"{place}['useLongestLength']"
+        raise FilterError(f"{where} is true or false", position=where)
     return {name: check(item, f"{place}[{name!r}]", names) for name, item in argument.items()}
 
 
@@ -154,7 +155,8 @@ def _check_sort_array(argument: Any, place: str, names: frozenset[str], check: C
     if isinstance(order, Mapping):
         order = dict(check_sort(order))
     elif isinstance(order, bool) or order not in (1, -1):
-        raise FilterError(f"{place}['sortBy'] is 1, -1 or a mapping of fields to these", position=place)
+        where = f"{place}['sortBy']"
+        raise FilterError(f"{where} is 1, -1 or a mapping of fields to these", position=where)
     return {"input": check(argument["input"], f"{place}['input']", names), "sortBy": order}
 
 
@@ -235,7 +237,10 @@ def _to_array(value: Any) -> Any:
 
 def unique(values: Iterable[Any]) -> list[Any]:
     """Return the values without those that are equal to an earlier one."""
-    return list({order_key(item): item for item in reversed(list(values))}.values())[::-1]
+    first: dict[Any, Any] = {}
+    for item in values:
+        first.setdefault(order_key(item), item)
+    return list(first.values())
 
 
 def _keys(operator: str, values: Any) -> set[Any]:

@@ -60,9 +60,8 @@ def _check_switch(argument: Any, place: str, names: frozenset[str], check: Check
         raise FilterError(f"{place} takes {{'branches': […], 'default': …}}", position=place)
     branches = argument["branches"]
     if not isinstance(branches, (list, tuple)) or not branches:
-        raise FilterError(
-            f"{place}['branches'] is a list of at least one {{'case': …, 'then': …}}", position=place
-        )
+        where = f"{place}['branches']"
+        raise FilterError(f"{where} is a list of at least one {{'case': …, 'then': …}}", position=where)
     checked = []
     for index, branch in enumerate(branches):
         where = f"{place}['branches'][{index}]"

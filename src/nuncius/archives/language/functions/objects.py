@@ -68,7 +68,8 @@ def _check_let(argument: Any, place: str, names: frozenset[str], check: Check) -
         raise FilterError(f"{place} takes {{'vars': {{name: …}}, 'in': …}}", position=place)
     given = argument["vars"]
     if not isinstance(given, Mapping):
-        raise FilterError(f"{place}['vars'] is a mapping of names to expressions", position=place)
+        where = f"{place}['vars']"
+        raise FilterError(f"{where} is a mapping of names to expressions", position=where)
     for name in given:
         check_name(name, f"{place}['vars']")
     defined = {name: check(item, f"{place}['vars'][{name!r}]", names) for name, item in given.items()}
