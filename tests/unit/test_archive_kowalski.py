@@ -16,6 +16,7 @@ from bson import ObjectId
 
 import nuncius
 from http_support import Loopback, json_reply, reply
+from nuncius import aio
 from nuncius.errors import (
     ConfigurationError,
     DeadlineError,
@@ -59,7 +60,7 @@ class Kowalski:
         self.server.close()
 
     def open(self, **options):
-        options = {"credentials": ("me", PASSWORD)} if not options else options
+        options = options or {"credentials": ("me", PASSWORD)}
         return nuncius.open_archive(f"kowalski+{self.server.url}", **options)
 
     def queries(self, kind=None):
@@ -242,7 +243,8 @@ def test_a_login_that_is_answered_by_something_else(answer):
         f"kowalsky+https://me:{PASSWORD}@host",
     ],
 )
-def test_a_url_with_a_password_is_refused_without_quoting_it(url):
+def test_a_url_with_a_password_is_refused_without_quoting_it(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
         nuncius.open_archive(url)
     shown = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
@@ -292,7 +294,7 @@ def test_no_secret_is_shown_whatever_fails(answers, caplog):
         (
             error("ValidationError: 1 validation error for Query\n__root__\n  Protected collection"),
             ForbiddenError,
-            "",
+            "Protected",
         ),
         (error("… Pipeline uses forbidden stages: {'$out'} …"), ForbiddenError, "out"),
         (error("ExecutionTimeout: operation exceeded time limit"), DeadlineError, "time limit"),
@@ -312,10 +314,10 @@ def test_no_secret_is_shown_whatever_fails(answers, caplog):
         (reply(200, b"{"), ServerError, "not an answer"),
         (reply(200, b""), ServerError, "empty answer"),
         (reply(200, b"[" * 100_000), ServerError, "not an answer"),
-        (reply(200, b'"text"'), ServerError, ""),
+        (reply(200, b'"text"'), ServerError, "not an answer"),
         (json_reply({"status": "success"}), ServerError, "NoneType"),
         (success({"a": 1}), ServerError, "dict"),
-        (success(None), ServerError, ""),
+        (success(None), ServerError, "NoneType"),
     ],
 )
 def test_what_is_no_answer_is_a_typed_error(answer, kind, text):
@@ -335,7 +337,7 @@ def test_documents_are_read_with_all_their_digits():
     assert first["candid"] == 2475433850215010007
     assert first["_id"] == ObjectId("507f1f77bcf86cd799439011")
     assert first["t"] == datetime(1970, 1, 1, tzinfo=UTC)
-    assert second["x"] != second["x"]  # noqa: PLR0124
+    assert second["x"] != second["x"]
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
@@ -486,9 +488,10 @@ PLACES = {f"obj.{number}": (number * 3.0, number - 50.0) for number in range(100
 def test_cones_keep_the_callers_own_names(limit):
     with Kowalski() as kowalski, kowalski.open() as archive:
         found = archive.cone_search("ZTF_alerts", PLACES, "2 arcsec", limit=limit)
-        (query,) = kowalski.queries("near" if limit else "cone_search")
-    radec = query["query"].get("radec") or query["query"]["object_coordinates"]["radec"]
-    assert not [name for name in radec if "." in name]
+        queries = [query["query"] for query in kowalski.queries("near" if limit else "cone_search")]
+    radecs = [query.get("radec") or query["object_coordinates"]["radec"] for query in queries]
+    assert sum(map(len, radecs)) == len(PLACES)
+    assert not [name for radec in radecs for name in radec if "." in name]
     groups = found.by_position()
     assert list(groups) == list(PLACES)
     for name, (document,) in groups.items():
@@ -615,17 +618,21 @@ def test_what_failed_is_named_and_the_rest_is_there():
     ],
 )
 def test_a_page_is_not_taken_for_an_image(answer):
-    with Kowalski(**{"/api/cutouts/ztf/1/science/fits": answer}) as kowalski, kowalski.open() as archive:
-        with pytest.raises((ServerError, NotFoundError)):
-            archive.cutout(1, "science")
+    path = "/api/cutouts/ztf/1/science/fits"
+    with (
+        Kowalski(**{path: answer}) as kowalski,
+        kowalski.open() as archive,
+        pytest.raises((ServerError, NotFoundError)),
+    ):
+        archive.cutout(1, "science")
 
 
 def test_an_image_is_the_same_bytes():
     image = bytes(range(256)) * 9
     answer = reply(200, image, {"content-type": "image/fits"})
-    with Kowalski(**{"/api/cutouts/ztf/2475433850215010007/science/fits": answer}) as kowalski:
-        with kowalski.open() as archive:
-            assert archive.cutout(2475433850215010007, "science") == image
+    path = "/api/cutouts/ztf/2475433850215010007/science/fits"
+    with Kowalski(**{path: answer}) as kowalski, kowalski.open() as archive:
+        assert archive.cutout(2475433850215010007, "science") == image
 
 
 # Both colours ---------------------------------------------------------------------------------------------------------
@@ -633,7 +640,7 @@ def test_an_image_is_the_same_bytes():
 
 def test_the_async_face_asks_the_same():
     async def whole(url):
-        async with nuncius.aio.open_archive(f"kowalski+{url}", credentials=("me", PASSWORD)) as archive:
+        async with aio.open_archive(f"kowalski+{url}", credentials=("me", PASSWORD)) as archive:
             found, count = await asyncio.gather(
                 archive.cone_search("ZTF_alerts", PLACES, "2 arcsec"), archive.count("ZTF_alerts")
             )

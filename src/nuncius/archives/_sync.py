@@ -83,7 +83,7 @@ class Archive:
         --------
         >>> (archive.find("ZTF_alerts", {"candidate.magpsf": {"$lt": 18}})).to_table()  # doctest: +SKIP
         """
-        query = _find(catalog, filter, projection, sort, skip, limit)
+        query = self._find(catalog, filter, projection, sort, skip, limit)
         found = self._driver.run(self._backend.find(query, self._deadline(timeout_s)))
         return Result(self._driver.listed(found))
 
@@ -113,7 +113,7 @@ class Archive:
         timeout_s: float | None = None,
     ) -> int:
         """Count the documents that meet a filter; see `find`."""
-        condition = check_filter(filter)
+        condition = self._checked(filter)
         _check_range(skip, limit)
         deadline = self._deadline(timeout_s)
         return self._driver.run(
@@ -141,7 +141,7 @@ class Archive:
         """
         if not isinstance(field, str) or not field or field.startswith("$"):
             raise ConfigurationError(f"field={field!r} is no field such as 'candidate.fid'")
-        condition, deadline = check_filter(filter), self._deadline(timeout_s)
+        condition, deadline = self._checked(filter), self._deadline(timeout_s)
         return self._driver.run(self._backend.distinct(catalog, field, condition, deadline))
 
     def aggregate(
@@ -294,7 +294,7 @@ class Archive:
         """
         from nuncius.sky.regions import to_region
 
-        query = _find(catalog, filter, projection, sort, skip, limit)
+        query = self._find(catalog, filter, projection, sort, skip, limit)
         area = to_region(region, credible=credible)
         found = self._driver.run(self._backend.within(area, query, self._deadline(timeout_s)))
         return Result(self._driver.listed(found))
@@ -351,10 +351,10 @@ class Archive:
         _check_range(0, limit)
         nowhere = np.empty(0)
         cones = Cones(
-            right, nowhere, nowhere, to_arcsec(radius), check_filter(right_filter, "right_filter"),
+            right, nowhere, nowhere, to_arcsec(radius), self._checked(right_filter, "right_filter"),
             Projection(right_projection), limit,
         )  # fmt: skip
-        query = _find(left, filter, projection, None, 0, None)
+        query = self._find(left, filter, projection, None, 0, None)
         found = self._driver.run(self._backend.crossmatch(query, cones, self._deadline(timeout_s)))
         return Result(self._driver.listed(found))
 
@@ -373,7 +373,7 @@ class Archive:
         UnsupportedError
             If this archive doesn't say.
         """
-        condition, order = check_filter(filter), check_sort(sort)
+        condition, order = self._checked(filter), check_sort(sort)
         deadline = self._deadline(timeout_s)
         return self._driver.run(self._backend.explain(catalog, condition, order, deadline))
 
@@ -416,6 +416,21 @@ class Archive:
             raise ConfigurationError(f"timeout_s={timeout_s} must be more than 0")
         return Deadline(self._timeout_s if timeout_s is None else timeout_s)
 
+    def _checked(self, filter: Mapping[str, Any] | None, place: str = "filter") -> dict[str, Any]:  # noqa: A002
+        return check_filter(filter, place, native=self._backend.native_operators)
+
+    def _find(
+        self,
+        catalog: str,
+        filter: Mapping[str, Any] | None,  # noqa: A002
+        projection: ProjectionLike,
+        sort: SortLike,
+        skip: int,
+        limit: int | None,
+    ) -> Find:
+        _check_range(skip, limit)
+        return Find(catalog, self._checked(filter), Projection(projection), check_sort(sort), skip, limit)
+
     def _cones(
         self,
         catalog: str,
@@ -431,7 +446,7 @@ class Archive:
     ) -> Result:
         from nuncius.sky import named_positions, to_arcsec
 
-        condition, wanted = check_filter(filter), Projection(projection)
+        condition, wanted = self._checked(filter), Projection(projection)
         _check_range(0, limit)
         names, ra, dec, _ = named_positions(positions)
         radius_arcsec, minimum_arcsec = to_arcsec(radius), 0.0 if minimum is None else to_arcsec(minimum)
@@ -447,18 +462,6 @@ class Archive:
             error.result = result
             raise error
         return result
-
-
-def _find(
-    catalog: str,
-    filter: Mapping[str, Any] | None,  # noqa: A002
-    projection: ProjectionLike,
-    sort: SortLike,
-    skip: int,
-    limit: int | None,
-) -> Find:
-    _check_range(skip, limit)
-    return Find(catalog, check_filter(filter), Projection(projection), check_sort(sort), skip, limit)
 
 
 def _check_range(skip: int, limit: int | None) -> None:

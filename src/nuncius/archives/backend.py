@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nuncius.sky import Floats
     from nuncius.sky.regions import Region
 
+MONGODB_OPERATORS = frozenset({"$text", "$jsonSchema"})
 _REGION_CONES = 400  # that cover a region, at most
 
 
@@ -125,6 +126,7 @@ class Backend(ABC):
     url: str  # without any secret
     chunk_positions = (250, 1000)  # in one request: at first, and at most
     side_by_side = 4  # requests at a time
+    native_operators: frozenset[str] = frozenset()  # of filters, that only the service itself can judge
 
     @abstractmethod
     def catalogs(self, deadline: Deadline, *, refresh: bool = False) -> Operation[list[str]]:

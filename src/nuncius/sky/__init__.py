@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuncius.sky.cells import CELLS, ORDER, _centres, cells_of, cone_ranges
+from nuncius.sky.cells import CELLS, ORDER, cells_of, cone_ranges
+from nuncius.sky.cells import _centres as _centres
 from nuncius.sky.positions import named_positions, separation_arcsec, to_arcsec, to_positions
 from nuncius.sky.regions import Cone, Moc, Polygon, Region, Union, to_geojson, to_region
 
@@ -22,7 +23,6 @@ __all__ = [
     "Polygon",
     "Region",
     "Union",
-    "_centres",
     "cells_of",
     "cone_ranges",
     "named_positions",

@@ -172,7 +172,7 @@ class BoomService:
         answer = (yield Call(_parsed, (response,))) if large else _parsed(response)
         # Success shows in the HTTP status and in `data`; there is no field that says so.
         if response.status != 200 or not isinstance(answer, dict) or "data" not in answer:
-            raise self._failure(response, answer)
+            raise self.failure(response, answer)
         return answer["data"]
 
     def _respond(
@@ -191,7 +191,7 @@ class BoomService:
                 self._token = None
         raise AssertionError
 
-    def _failure(self, response: Response, answer: Any) -> NunciusError:
+    def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""
         said, facts = _said(answer, response), self._facts(response)
         if response.status == 401:

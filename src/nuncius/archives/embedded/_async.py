@@ -10,7 +10,6 @@ from nuncius._core.progress import progress_bar
 from nuncius.archives._async import AsyncArchive
 from nuncius.archives.embedded import care, ingest, query
 from nuncius.archives.embedded.objects import read_object
-from nuncius.archives.language import check_filter
 from nuncius.archives.results import Result
 from nuncius.errors import ConfigurationError
 
@@ -251,7 +250,7 @@ class AsyncEmbeddedArchive(AsyncArchive):
 
         Alerts that were kept without their packet are left out, with a warning in the log.
         """
-        condition, name = check_filter(filter), await self._known(catalog)
+        condition, name = self._checked(filter), await self._known(catalog)
         return await self._driver.listed(care.packets(self._database, name, condition))
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nuncius.archives._async import AsyncArchive
 from nuncius.archives.kowalski import operations
-from nuncius.archives.language import Projection, check_filter, check_sort
+from nuncius.archives.language import Projection, check_sort
 from nuncius.archives.results import Result
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class AsyncKowalskiArchive(AsyncArchive):
         """
         found = await self._driver.run(
             operations.skymap_search(
-                self._backend, catalog, localization_name, dateobs, aliases, contour, check_filter(filter),
+                self._backend, catalog, localization_name, dateobs, aliases, contour, self._checked(filter),
                 Projection(projection), check_sort(sort), skip, limit, self._deadline(timeout_s),
             )
         )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.backend import Backend, settled
+from nuncius.archives.backend import MONGODB_OPERATORS, Backend, settled
 from nuncius.archives.kowalski.service import SERVICE
 from nuncius.archives.kowalski.wire import plain_expression, plain_filter
 from nuncius.archives.wanted import POSITION, Wanted
@@ -31,6 +31,7 @@ class KowalskiBackend(Backend):
     """
 
     service = SERVICE
+    native_operators = MONGODB_OPERATORS
 
     def __init__(self, service: KowalskiService) -> None:
         self.server = service

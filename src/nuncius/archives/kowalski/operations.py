@@ -205,5 +205,5 @@ def _dateobs(value: Any) -> str:
     if isinstance(value, datetime):
         if value.tzinfo is not None:
             value = value.astimezone(UTC).replace(tzinfo=None)
-        return value.isoformat()
+        value = value.isoformat()
     return str(value)

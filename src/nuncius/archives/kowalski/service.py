@@ -124,7 +124,7 @@ class KowalskiService:
                 url=self.base,
                 status=response.status,
             )
-        raise self._failure(response, answer)
+        raise self.failure(response, answer)
 
     # Asking -----------------------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class KowalskiService:
         large = len(response.body) > _LARGE_BODY  # reading it would hold up an event loop
         answer = (yield Call(_parsed, (response,))) if large else _parsed(response)
         if response.status != 200 or not isinstance(answer, dict) or answer.get("status") == "error":
-            raise self._failure(response, answer)
+            raise self.failure(response, answer)
         return answer
 
     def respond(
@@ -207,10 +207,10 @@ class KowalskiService:
         """
         response = yield from self.respond("GET", path, deadline, params=params, reads=True)
         if response.status != 200 or response.headers.get("content-type", "").startswith("application/json"):
-            raise self._failure(response, _parsed(response))
+            raise self.failure(response, _parsed(response))
         return response.body
 
-    def _failure(self, response: Response, answer: Any) -> NunciusError:
+    def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""
         message = _message(answer, response)
         facts: dict[str, Any] = {"service": SERVICE, "url": self.base, "status": response.status}
@@ -243,8 +243,8 @@ def base_url(url: str) -> str:
     ConfigurationError
         If it is none, or has a password in it.
     """
-    parts = urlsplit(url.removeprefix("kowalski+"))
     try:
+        parts = urlsplit(url.removeprefix("kowalski+"))
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ConfigurationError(f"{url!r} is no URL: {error}") from error

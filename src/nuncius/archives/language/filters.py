@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.language.expressions import CODE, check_expression, fields_read, union_of
@@ -53,10 +53,16 @@ class _Where:
 
     near: bool = True
     variables: frozenset[str] = frozenset()
+    native: frozenset[str] = frozenset()
 
 
 def check_filter(
-    condition: Any, place: str = "filter", *, near: bool = True, variables: Iterable[str] = ()
+    condition: Any,
+    place: str = "filter",
+    *,
+    near: bool = True,
+    variables: Iterable[str] = (),
+    native: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Check a filter and return it with plain Python values in it.
 
@@ -70,6 +76,8 @@ def check_filter(
         Whether `$nearSphere` and `$near`, which sort, may stand in it.
     variables : iterable of str, optional
         Names of variables that its `$expr` may use.
+    native : iterable of str, optional
+        Operators that only the archive knows that is asked, such as ``"$text"``; they are passed on as they are.
 
     Raises
     ------
@@ -86,7 +94,7 @@ def check_filter(
     {'candidate.rb': {'$gte': 0.5}}
     """
     check_depth(condition, place)
-    checked = _check_filter(condition, place, _Where(near, frozenset(variables)))
+    checked = _check_filter(condition, place, _Where(near, frozenset(variables), frozenset(native)))
     if near and _nears(checked) > 1:
         raise FilterError(f"{place}: only one $nearSphere or $near, which sort the answer", position=place)
     return checked
@@ -120,6 +128,8 @@ def _check_filter(condition: Any, place: str, where: _Where) -> dict[str, Any]:
             checked[key] = _check_parts(key, value, here, where)
         elif key == "$expr":
             checked[key] = check_expression(value, here, where.variables)
+        elif key in where.native:
+            checked[key] = plain(value, here)
         elif key != "$comment":
             raise _refused(key, here, _TOP, "stands where a field name belongs")
     return checked
@@ -130,7 +140,7 @@ def _check_parts(key: str, value: Any, place: str, where: _Where) -> list[Any]:
         raise FilterError(f"{place}: {key} takes a list of at least one filter", position=place)
     if any(part is None for part in value):
         raise FilterError(f"{place}: {key} takes a list of filters, not None", position=place)
-    inner = where if key == "$and" else _Where(near=False, variables=where.variables)
+    inner = where if key == "$and" else replace(where, near=False)
     return [_check_filter(part, f"{place}[{index}]", inner) for index, part in enumerate(value)]
 
 
@@ -159,9 +169,7 @@ def _check_condition(value: Any, place: str, where: _Where) -> Any:
                 position=here,
             )
         elif operator in _NESTED:
-            checked[operator] = _NESTED[operator](
-                operand, here, _Where(near=False, variables=where.variables)
-            )
+            checked[operator] = _NESTED[operator](operand, here, replace(where, near=False))
         else:
             checked[operator] = _CHECKS.get(operator, plain)(operand, here)
     if "$options" in checked and "$regex" not in checked:

@@ -77,7 +77,7 @@ def matches(
         elif key == "$expr":
             if not truthy(evaluate(value, document, variables)):
                 return False
-        elif value.__class__ is str and document.get(key) == value:
+        elif value.__class__ is str and "." not in key and document.get(key) == value:
             pass  # the commonest of all questions, without the detours of the others
         elif not meets(found(document, _names(key)), value):
             return False

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Call
-from nuncius.archives.backend import Backend, settled
+from nuncius.archives.backend import MONGODB_OPERATORS, Backend, settled
 from nuncius.archives.mongodb.places import CELLS, cell_questions, grouped, layout_of
 from nuncius.archives.mongodb.service import SERVICE, MongoService
 from nuncius.archives.results import Rows
@@ -51,6 +51,7 @@ class MongoBackend(Backend):
     """
 
     service = SERVICE
+    native_operators = MONGODB_OPERATORS
     chunk_positions = (100, 400)
 
     def __init__(self, url: str, *, credentials: CredentialsLike = None) -> None:

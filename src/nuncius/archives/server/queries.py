@@ -390,11 +390,16 @@ def _text(arcsec: float) -> str:
 
 
 def _plain_ids(value: Any) -> Any:
-    """Read ``{"$oid": "…"}`` as the text that the archive keeps: what an answer gave can be asked for again."""
+    """Read ids as the text that the archive keeps, so that what an answer gave can be asked for again."""
     if isinstance(value, dict):
-        if value.keys() == {"$oid"} and isinstance(value["$oid"], str):
-            return value["$oid"]
-        return {name: _plain_ids(item) for name, item in value.items()}
+        if len(value) == 1:
+            ((name, item),) = value.items()
+            if name in {"$oid", "$toObjectId"} and isinstance(item, str):
+                return item
+        return {
+            name: "string" if name == "$type" and item == "objectId" else _plain_ids(item)
+            for name, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain_ids(item) for item in value]
     return value
