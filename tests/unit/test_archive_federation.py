@@ -165,9 +165,7 @@ def test_questions_at_the_same_time_are_divided(run):
     assert a.asked.count("find") == b.asked.count("find") == 3
 
 
-@pytest.mark.parametrize(
-    "error", [GONE, ServerError("broken", status=500), DeadlineError("slow")], ids=lambda error: str(error)
-)
+@pytest.mark.parametrize("error", [GONE, ServerError("broken", status=500), DeadlineError("slow")], ids=str)
 @pytest.mark.parametrize(
     "question",
     [
@@ -230,9 +228,9 @@ def test_when_nobody_answers_each_reason_is_named(run):
     run(federation.catalogs(Deadline(10)))
     federation.members[0].backend.error = UnreachableError("a is gone")
     federation.members[1].backend.error = ServerError("b is broken")
-    with pytest.raises(UnreachableError, match="a is gone.*b is broken"):
+    with pytest.raises(UnreachableError, match=r"a is gone.*b is broken"):
         found_by(run, federation)
-    with pytest.raises(UnreachableError, match="a is gone.*b is broken"):
+    with pytest.raises(UnreachableError, match=r"a is gone.*b is broken"):
         run(federation.catalogs(Deadline(10), refresh=True))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import pickle
+import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -194,6 +195,40 @@ def test_two_logins_at_one_address_are_two(monkeypatch):
         with nuncius.open_archive(both) as archive:
             assert archive.catalogs() == sorted(NAMES)
         assert sorted(kowalski.tokens) == ["token-of-one", "token-of-two"]
+
+
+@pytest.mark.parametrize(("first_s", "second_s"), [(10, 0.4), (0.4, 10)])
+def test_each_question_keeps_its_own_time_while_one_of_them_logs_in(first_s, second_s):
+    """Who has less time is told so in time; who has more is not told what the other was."""
+    logins = []
+
+    def log_in(asked):
+        logins.append(1)
+        time.sleep(1.2)
+        kowalski.tokens.append("token")
+        return json_reply({"status": "success", "token": "token"})
+
+    ended = {}
+
+    def ask(archive, timeout_s):
+        begin = time.monotonic()
+        try:
+            found = archive.count("ZTF_alerts", timeout_s=timeout_s)
+        except NunciusError as error:
+            found = type(error)
+        ended[timeout_s] = found, time.monotonic() - begin
+
+    with Kowalski(auth=log_in) as kowalski, kowalski.open() as archive:
+        threads = [threading.Thread(target=ask, args=(archive, seconds)) for seconds in (first_s, second_s)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join(15)
+    assert ended[0.4][0] is DeadlineError
+    assert ended[0.4][1] < 1.0
+    assert ended[10][0] == 7
+    assert len(logins) <= 2
 
 
 @pytest.mark.parametrize(

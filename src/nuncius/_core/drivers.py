@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from nuncius._core import http
 from nuncius._core.operations import Call, Gather, Once, Outcome, Request, Sleep
-from nuncius.errors import UnreachableError
+from nuncius.errors import DeadlineError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nuncius._core.operations import Need, Operation, Response
 
 T = TypeVar("T")
+
+_WAITED = "what another question was already waiting for, such as a login, was not done within {:.3g} s"
 
 
 class _Running:
@@ -162,7 +164,8 @@ class Driver:
                     running = self._running[need.key] = _Running(threading.Event())
             if mine:
                 break
-            running.done.wait()
+            if not running.done.wait(min(need.timeout_s, threading.TIMEOUT_MAX)):
+                raise DeadlineError(_WAITED.format(need.timeout_s))
             if running.outcome is not None:
                 return running.outcome.result()
         try:
@@ -263,7 +266,11 @@ class AsyncDriver:
     async def _once(self, need: Once) -> Any:
         known = self._running.setdefault(asyncio.get_running_loop(), {})
         while (running := known.get(need.key)) is not None:
-            await running.done.wait()
+            try:
+                async with asyncio.timeout(need.timeout_s):
+                    await running.done.wait()
+            except TimeoutError as error:
+                raise DeadlineError(_WAITED.format(need.timeout_s)) from error
             if running.outcome is not None:
                 return running.outcome.result()
         running = known[need.key] = _Running(asyncio.Event())

@@ -104,10 +104,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Once:
-    """Run the operation that `make` makes, or wait for the one of the same key that is running."""
+    """Run the operation that `make` makes, or wait for the one of the same key that is running, but not for ever."""
 
     key: Hashable
     make: Callable[[], Operation[Any]]
+    timeout_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,10 @@ class Deadline:
     def remaining_s(self) -> float:
         """How much is left; infinity without a deadline."""
         return max(0.0, self._end - time.monotonic())
+
+    def at_most(self, seconds: float) -> Deadline:
+        """Return the deadline of a part that may take so long, but no longer than the whole."""
+        return Deadline(min(seconds, self.remaining_s))
 
     def check(self, what: str) -> None:
         """Raise if it is over.

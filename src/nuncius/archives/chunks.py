@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from nuncius.errors import NunciusError
 
 _QUICK_S, _SLOW_S = 1.0, 5.0  # an answer within these doubles, beyond these halves, the next piece
+_PIECE_S = 60.0  # one piece may take; the deadline is that of all of them
 _TIMEOUTS = 3  # halvings because of time-outs, before the positions count as failed
 _IDLE_S = 0.02
 _SMALLEST = 25  # positions; a request costs about as much as that many of them
 _PAYLOAD_TOO_LARGE = 413
+_SHARES_ALONE, _SHARES = 2, 4  # of what is left, for each worker: a piece is at most one of them
 
 
 class _Queue:
@@ -46,13 +48,14 @@ class _Queue:
         self.found: dict[int, list[Document]] = {}
         self.failures: list[Failure] = []
 
-    def take(self, most: int, workers: int) -> tuple[list[int], int] | None:
+    def take(self, most: int, shares: int) -> tuple[list[int], int] | None:
         """Take positions, or None if there are none now.
 
         Towards the end pieces get smaller, so that nobody waits for one worker with a large one.
         """
         with self.lock:
-            most = min(most, max(_SMALLEST, math.ceil((self._end - self._next) / (2 * workers))))
+            left = self._end - self._next + sum(len(indexes) for indexes, _ in self._waiting)
+            most = min(most, max(_SMALLEST, math.ceil(left / shares)))
             if self._waiting:
                 indexes, timeouts = self._waiting.popleft()
                 if len(indexes) > most:
@@ -69,8 +72,11 @@ class _Queue:
     def done(self, indexes: Sequence[int], documents: Sequence[Document]) -> None:
         groups: dict[int, list[Document]] = {index: [] for index in indexes}
         for document in documents:
-            document["input_index"] = indexes[document["input_index"]]
-            groups[document["input_index"]].append(document)
+            place = document["input_index"]
+            if not 0 <= place < len(indexes):
+                raise ServerError("an archive answered for a position that nobody asked for")
+            document["input_index"] = indexes[place]
+            groups[indexes[place]].append(document)
         with self.lock:
             self._in_work -= 1
             self.found |= groups
@@ -84,6 +90,13 @@ class _Queue:
         with self.lock:
             self._in_work -= 1
             self.failures.append(Failure(indexes, error))
+
+    def stop(self) -> None:
+        """Hand out nothing more: what failed makes the whole question impossible."""
+        with self.lock:
+            self._in_work -= 1
+            self._waiting.clear()
+            self._next = self._end
 
     @property
     def is_over(self) -> bool:
@@ -134,9 +147,11 @@ def search(backends: Sequence[Backend], query: Cones, deadline: Deadline) -> Ope
     """
     queue = _Queue(len(query.ra))
     members = [Member(backend, *backend.chunk_positions) for backend in backends]
-    count = sum(backend.side_by_side for backend in backends)
+    count, alone = sum(backend.side_by_side for backend in backends), len(members) == 1
+    # Of several archives one may be slow: before anything is known of it, it gets little.
+    shares = count * (_SHARES_ALONE if alone else _SHARES)
     workers = [
-        _work(member, queue, query, deadline, count, alone=len(members) == 1)
+        _work(member, queue, query, deadline, shares, alone=alone)
         for member in members
         for _ in range(member.backend.side_by_side)
     ]
@@ -155,11 +170,11 @@ def search(backends: Sequence[Backend], query: Cones, deadline: Deadline) -> Ope
 
 
 def _work(
-    member: Member, queue: _Queue, query: Cones, deadline: Deadline, workers: int, *, alone: bool
+    member: Member, queue: _Queue, query: Cones, deadline: Deadline, shares: int, *, alone: bool
 ) -> Operation[None]:
     """Take positions and ask for them, until there are none or the archive is lost."""
     while member.error is None:
-        taken = queue.take(member.size, workers)
+        taken = queue.take(member.size, shares)
         if taken is None:
             if queue.is_over:
                 return
@@ -169,7 +184,8 @@ def _work(
         begin = time.monotonic()
         try:
             part = replace(query, ra=query.ra[indexes], dec=query.dec[indexes])
-            documents = yield from member.backend.cone_chunk(part, deadline)
+            documents = yield from member.backend.cone_chunk(part, deadline.at_most(_PIECE_S))
+            queue.done(indexes, documents)
         except DeadlineError as error:
             if not alone and deadline.remaining_s > 0:
                 member.error = error  # the others are quicker than a second time-out
@@ -186,12 +202,10 @@ def _work(
             member.error = error
             queue.give_back([indexes], timeouts)
         except BaseException:
-            queue.give_back([indexes], timeouts)
-            member.error = UnreachableError("another part of the question failed")
+            queue.stop()
             raise
         else:
             _adapt(member, len(indexes), time.monotonic() - begin)
-            queue.done(indexes, documents)
             query.advance(len(indexes))
 
 

@@ -212,6 +212,9 @@ def _backend(url: Any, options: Mapping[str, Any]) -> Backend:
     text = str(url)
     scheme, separator, rest = text.partition("://")
     if not separator:
+        kind = text.partition(":")[0]
+        if kind in _SCHEMES:  # a slip of the pen, and no file: what follows may be a password
+            raise ConfigurationError(f"a URL that begins with {kind}: goes on with two slashes: {kind}://host")
         return _embedded(text, options)
     if scheme == "sqlite":
         return _embedded(rest.removeprefix("/") if rest.startswith("/") else rest, options)

@@ -27,13 +27,14 @@ class Wanted:
         Paths of fields that we need.
     """
 
-    __slots__ = ("_added", "fields")
+    __slots__ = ("_added", "_projection", "fields")
 
     fields: dict[str, Any] | None
     """What is to be asked for; None is everything."""
 
     def __init__(self, projection: Projection, needed: Iterable[str]) -> None:
-        self._added: list[str] = []
+        self._added: list[tuple[str, Projection | None]] = []  # and what of it the user does want
+        self._projection = projection
         wanted = projection.fields
         if wanted is None:
             self.fields = None
@@ -48,8 +49,8 @@ class Wanted:
 
     def strip(self, document: Document) -> Document:
         """Take out of a document, in place, what the user did not want."""
-        for path in self._added:
-            _remove(document, path.split("."))
+        for path, inner in self._added:
+            _remove(document, path.split("."), inner)
         return document
 
     def _include(self, path: str) -> None:
@@ -59,15 +60,18 @@ class Wanted:
                 del self.fields["_id"]
                 if not self.fields:
                     self.fields = None
-                self._added.append(path)
+                self._added.append((path, None))
             return
         if any(path == name or path.startswith(f"{name}.") for name in self.fields):
             return
-        inner = [name for name in self.fields if name.startswith(f"{path}.")]
-        for name in inner:  # a path and a part of it can't be asked for together
-            del self.fields[name]
+        # A path and a part of it can't be asked for together.
+        inner = {
+            name.removeprefix(f"{path}."): self.fields.pop(name)
+            for name in [*self.fields]
+            if name.startswith(f"{path}.")
+        }
         self.fields[path] = 1
-        self._added.append(path)
+        self._added.append((path, type(self._projection)({**inner, "_id": 0}) if inner else None))
 
     def _spare(self, path: str) -> None:
         """Don't leave out a field, nor one that it stands in."""
@@ -76,7 +80,7 @@ class Wanted:
             n for n in self.fields if path == n or path.startswith(f"{n}.") or n.startswith(f"{path}.")
         ]:
             del self.fields[name]
-            self._added.append(name)
+            self._added.append((name, None))
         if not self.fields:
             self.fields = None
 
@@ -90,13 +94,16 @@ def position_of(document: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
 
 
-def _remove(document: Any, path: list[str]) -> None:
-    """Remove a field, and what stands around it if that is then empty."""
+def _remove(document: Any, path: list[str], inner: Projection | None) -> None:
+    """Remove a field, but for what is inner, and what stands around it if that is then empty."""
     name, rest = path[0], path[1:]
     if not isinstance(document, dict) or name not in document:
         return
     if rest:
-        _remove(document[name], rest)
+        _remove(document[name], rest, inner)
         if document[name] != {}:
             return
+    elif inner is not None and isinstance(document[name], dict):
+        document[name] = inner.apply(document[name])
+        return
     del document[name]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -95,7 +96,11 @@ class BoomService:
         known = self._token
         if known is not None and (time.monotonic() < self._ends or self.credentials is None):
             return known
-        fresh: Token = yield Once((SERVICE, id(self)), lambda: self.log_in(deadline))
+        once = Once((SERVICE, id(self)), lambda: self.log_in(deadline), deadline.remaining_s)
+        try:
+            fresh: Token = yield once
+        except DeadlineError:  # perhaps that of another question, which had less time
+            fresh = yield replace(once, timeout_s=deadline.remaining_s)
         return fresh
 
     def log_in(self, deadline: Deadline) -> Operation[Token]:
@@ -164,7 +169,7 @@ class BoomService:
         """
         sent = None
         if body is not None:
-            time_ms = int(min(deadline.remaining_s, self.timeout_s) * 1000)
+            time_ms = int(self._patience_s(deadline) * 1000)
             limit = {"max_time_ms": max(1, min(_LARGEST_TIME_MS, time_ms))} if timed else {}
             sent = to_body({**body, **limit})
         response = yield from self._respond(path, deadline, sent, params)
@@ -183,13 +188,18 @@ class BoomService:
             token = yield from self.token(deadline)
             headers = {"Authorization": f"Bearer {token.reveal()}", **(_JSON if body is not None else {})}
             method = "GET" if body is None else "POST"
-            request = Request(method, f"{self.base}/{path}", headers, params, body, self.timeout_s)
+            url, timeout_s = f"{self.base}/{path}", self._patience_s(deadline)
+            request = Request(method, url, headers, params, body, timeout_s)
             response: Response = yield from send(request, deadline, reads=True)
             if response.status != 401 or attempt == 2 or self.credentials is None:
                 return response
             if self._token is token:  # unless another request has renewed it meanwhile
                 self._token = None
         raise AssertionError
+
+    def _patience_s(self, deadline: Deadline) -> float:
+        """Return how long one request may take: as long as the caller says, also where that is more than usual."""
+        return self.timeout_s if deadline.timeout_s is None else deadline.remaining_s
 
     def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""

@@ -104,7 +104,10 @@ class KowalskiBackend(Backend):
         """
         wanted = Wanted(query.projection, [POSITION])
         catalog = yield from self.known(query.catalog, deadline)
-        selection: dict[str, Any] = {"filter": plain_filter(query.condition)}
+        condition = plain_filter(query.condition)
+        if POSITION in condition:  # the server would put one of the two in the place of the other
+            condition = {"$and": [condition]}
+        selection: dict[str, Any] = {"filter": condition}
         if wanted.fields is not None:
             selection["projection"] = plain_expression(wanted.fields, "projection")
         # Its own names: the server changes dots in ours.

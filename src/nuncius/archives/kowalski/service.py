@@ -6,6 +6,7 @@ Source: the interface of skyportal/kowalski 3.0.0. What surprises is said where 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -93,12 +94,21 @@ class KowalskiService:
         LoginError
             If there is no login, or the server refuses it.
         """
-        if self._token is None:
-            yield Once((SERVICE, self.base), lambda: self.log_in(deadline))
-        assert self._token is not None
-        return self._token.reveal()
+        token = self._token
+        if token is None:
+            token = yield from self._fresh(deadline)
+        return token.reveal()
 
-    def log_in(self, deadline: Deadline) -> Operation[None]:
+    def _fresh(self, deadline: Deadline) -> Operation[Token]:
+        # Two logins at one address are two: the key is this conversation.
+        once = Once((SERVICE, id(self)), lambda: self.log_in(deadline), deadline.remaining_s)
+        try:
+            token: Token = yield once
+        except DeadlineError:  # perhaps that of another question, which had less time
+            token = yield replace(once, timeout_s=deadline.remaining_s)
+        return token
+
+    def log_in(self, deadline: Deadline) -> Operation[Token]:
         """Get a token for the user name and password."""
         if self.credentials is None:
             raise LoginError(
@@ -111,11 +121,14 @@ class KowalskiService:
         request = Request(
             "POST", f"{self.base}/api/auth", _JSON, body=json.dumps(body).encode(), timeout_s=self.timeout_s
         )
-        response = yield from send(request, deadline, reads=True)  # a second token does no harm
+        response: Response = yield from send(request, deadline, reads=True)  # a second token does no harm
         answer = _parsed(response)
         if response.status == 200 and isinstance(answer, dict) and isinstance(answer.get("token"), str):
             self._token = Token(answer["token"], source=f"{self.base}/api/auth")
-            return
+            return self._token
+        # A server that quotes what it was sent must not bring the password into our message.
+        response = replace(response, body=response.body.replace(self.credentials.reveal().encode(), b"***"))
+        answer = _parsed(response)
         if response.status in {400, 401, 403}:
             raise LoginError(
                 f"{self.base} refuses the login of {self.credentials.username!r} (from {self.credentials.source}): "
@@ -145,7 +158,7 @@ class KowalskiService:
         """
         kwargs = dict(options or {})
         # What we will not wait for, the server need not go on with.
-        time_ms = min(deadline.remaining_s, self.timeout_s) * 1000
+        time_ms = self._patience_s(deadline) * 1000
         kwargs.setdefault("max_time_ms", max(1, min(_LARGEST_TIME_MS, int(time_ms))))
         body = to_body({"query_type": query_type, "query": query, "kwargs": kwargs})
         answer = yield from self.request(
@@ -185,15 +198,18 @@ class KowalskiService:
         for attempt in (1, 2):
             token = yield from self.token(deadline)
             headers = {"Authorization": f"Bearer {token}", **(_JSON if body is not None else {})}
-            request = Request(
-                method, f"{self.base}/{path.lstrip('/')}", headers, params, body, self.timeout_s
-            )
+            url, timeout_s = f"{self.base}/{path.lstrip('/')}", self._patience_s(deadline)
+            request = Request(method, url, headers, params, body, timeout_s)
             response: Response = yield from send(request, deadline, reads=reads)
             if attempt == 2 or not _is_dead_token(response) or self.credentials is None:
                 return response
             if self._token is not None and self._token.reveal() == token:
                 self._token = None  # unless another request has renewed it meanwhile
         raise AssertionError
+
+    def _patience_s(self, deadline: Deadline) -> float:
+        """Return how long one request may take: as long as the caller says, also where that is more than usual."""
+        return self.timeout_s if deadline.timeout_s is None else deadline.remaining_s
 
     def fetch(
         self, path: str, deadline: Deadline, params: Mapping[str, Any] | None = None
@@ -206,7 +222,8 @@ class KowalskiService:
             As the server's status and message say.
         """
         response = yield from self.respond("GET", path, deadline, params=params, reads=True)
-        if response.status != 200 or response.headers.get("content-type", "").startswith("application/json"):
+        # A page of a proxy comes with status 200 as well.
+        if response.status != 200 or not response.headers.get("content-type", "").startswith("image/"):
             raise self.failure(response, _parsed(response))
         return response.body
 
@@ -223,7 +240,7 @@ class KowalskiService:
             return ForbiddenError(f"{self.base} does not allow this: {message}", **facts)
         if response.status == 404:
             return NotFoundError(f"{self.base} knows no such address: {message}", **facts)
-        if response.status in {200, 400, 409}:
+        if response.status in {200, 400, 409} and isinstance(answer, dict):
             for text, kind in _KINDS:
                 if text in message:
                     return kind(f"{self.base} answers: {message}", **facts)
@@ -246,9 +263,12 @@ def base_url(url: str) -> str:
     try:
         parts = urlsplit(url.removeprefix("kowalski+"))
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{url!r} is no URL: {error}") from error
-    if parts.username is not None or parts.password is not None:
+    except ValueError:
+        # The reason, and the URL, could quote a password.
+        raise ConfigurationError(
+            "this is no URL of a Kowalski server: write kowalski+https://host:443"
+        ) from None
+    if "@" in parts.netloc or "@" in parts.path:
         raise ConfigurationError(
             "a URL with a user name or password in it ends up in logs; give credentials= or set "
             "NUNCIUS_KOWALSKI_USERNAME and NUNCIUS_KOWALSKI_PASSWORD"
