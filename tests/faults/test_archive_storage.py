@@ -80,11 +80,11 @@ def test_no_room_for_a_new_catalog(archive):
 
 
 def test_the_report_does_not_count_what_was_undone(archive, monkeypatch):
-    from nuncius.archives.embedded import archive as archive_module
+    from nuncius.archives.embedded import ingest
 
     reports = []
-    make = archive_module.IngestReport
-    monkeypatch.setattr(archive_module, "IngestReport", lambda: reports.append(make()) or reports[-1])
+    make = ingest.IngestReport
+    monkeypatch.setattr(ingest, "IngestReport", lambda: reports.append(make()) or reports[-1])
     archive.ingest([support.ztf()])
     fill(archive, 0)
     with pytest.raises(StorageError):
