@@ -83,8 +83,14 @@ def test_the_report_does_not_count_what_was_undone(archive, monkeypatch):
     from nuncius.archives.embedded import ingest
 
     reports = []
-    make = ingest.IngestReport
-    monkeypatch.setattr(ingest, "IngestReport", lambda: reports.append(make()) or reports[-1])
+    write = ingest.write
+    monkeypatch.setattr(
+        ingest,
+        "write",
+        lambda *arguments, report, **options: (
+            reports.append(report) or write(*arguments, report=report, **options)
+        ),
+    )
     archive.ingest([support.ztf()])
     fill(archive, 0)
     with pytest.raises(StorageError):

@@ -86,7 +86,7 @@ def test_ways_to_name_the_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("https://host/x.db", "known are kowalski"),
+        ("https://host/x.db", "did you mean kowalski"),
         ("kowalsky+https://host", "did you mean kowalski"),
         ("kowalski+https://me:secret@host", "ends up in logs"),
         ("kowalski+ftp://host", "did you mean|known are"),

@@ -228,7 +228,11 @@ def _backend(url: Any, options: Mapping[str, Any]) -> Backend:
     }
     maker = makers.get(scheme.partition("+")[0])
     if maker is None or scheme not in _SCHEMES:
-        close = difflib.get_close_matches(scheme, _SCHEMES, n=3)
+        close = (
+            [f"kowalski+{scheme}", f"boom+{scheme}"]
+            if scheme in {"http", "https"}
+            else difflib.get_close_matches(scheme, _SCHEMES, n=3)
+        )
         hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(_SCHEMES)}"
         raise ConfigurationError(
             f"{_shown(text)!r}: there is no archive of the kind {scheme!r}; {hint}. A file is named by its path alone",
