@@ -44,6 +44,8 @@ DOCUMENTED = [
     "nuncius.aio",
     "nuncius.brokers",
     "nuncius.archives",
+    "nuncius.archives.language",
+    "nuncius.compat.penquins",
     "nuncius.plots",
     "nuncius.sandbox",
     "nuncius.sky",
@@ -93,7 +95,7 @@ def page(name: str, seen: set[int]) -> str:
             # What an error derives from is how it is caught; elsewhere the bases tell a reader little.
             bases = ["   :show-inheritance:"] if issubclass(value, BaseException) else []
             lines += [f".. autoclass:: {name}.{item}", "   :members:", *bases, ""]
-        elif callable(value):
+        elif inspect.isroutine(value):  # an alias of a type can be called too
             lines += [f".. autofunction:: {name}.{item}", ""]
     return "\n".join(lines)
 
