@@ -546,7 +546,7 @@ def test_nobody_there():
     ],
 )
 def test_addresses(url, base):
-    assert BoomBackend(url).url == base
+    assert BoomBackend(url).url == f"boom+{base}"
 
 
 @pytest.mark.parametrize(

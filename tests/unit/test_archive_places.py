@@ -11,8 +11,9 @@ from astropy.table import Table
 import archive_support as support
 from nuncius.archives.embedded import places
 from nuncius.archives.embedded.database import Database
-from nuncius.archives.embedded.ingest import IngestReport, write
+from nuncius.archives.embedded.ingest import write
 from nuncius.archives.embedded.load import load_catalog
+from nuncius.archives.embedded.reports import IngestReport
 from nuncius.archives.language import Projection, check_filter
 from nuncius.errors import DeadlineError
 from nuncius.sky import Cone, Moc, Polygon, Union, cells_of, separation_arcsec

@@ -750,3 +750,33 @@ def test_an_empty_list_of_fields_keeps_the_id_alone():
 )  # fmt: skip
 def test_which_fields_are_wanted(projection, wanted):
     assert Projection(projection).wants("cut") is wanted
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("candidate.jd", 2461366.25),
+        ("jd", 2461366.25),
+        ("candidate.jdstarthist", 2461366.25),
+        ("mjd", 61365.75),
+        ("diaSource.midpointMjdTai", 61365.75 + 37 / 86400),
+    ],
+)
+@pytest.mark.parametrize("make", [lambda when: when, Time])
+def test_a_time_compared_with_a_julian_date_becomes_one(field, value, make):
+    when = make(datetime(2026, 11, 21, 18, tzinfo=UTC))
+    checked = check_filter(
+        {field: {"$gte": when, "$in": [when, 5]}, "$and": [{field: {"$not": {"$lt": when}}}]}
+    )
+    assert checked[field]["$gte"] == pytest.approx(value, abs=1e-9)
+    assert checked[field]["$in"] == [pytest.approx(value, abs=1e-9), 5]
+    assert checked["$and"][0][field]["$not"]["$lt"] == pytest.approx(value, abs=1e-9)
+    assert check_filter({field: when})[field] == pytest.approx(value, abs=1e-9)
+
+
+def test_a_time_compared_with_another_field_stays_one():
+    when = datetime(2026, 11, 21, 18, tzinfo=UTC)
+    assert check_filter({"created_at": {"$gte": when}, "jds": when}) == {
+        "created_at": {"$gte": when},
+        "jds": when,
+    }

@@ -3,7 +3,15 @@
 from nuncius.archives._async import AsyncArchive
 from nuncius.archives._sync import Archive
 from nuncius.archives.backend import Failure
-from nuncius.archives.embedded import ArchivedObject, AsyncEmbeddedArchive, EmbeddedArchive, IngestReport
+from nuncius.archives.embedded import (
+    ArchivedObject,
+    AsyncEmbeddedArchive,
+    EmbeddedArchive,
+    Explanation,
+    ExportReport,
+    IngestReport,
+    LoadReport,
+)
 from nuncius.archives.kowalski import AsyncKowalskiArchive, KowalskiArchive
 from nuncius.archives.opening import open_archive
 from nuncius.archives.results import Result
@@ -15,9 +23,12 @@ __all__ = [
     "AsyncEmbeddedArchive",
     "AsyncKowalskiArchive",
     "EmbeddedArchive",
+    "Explanation",
+    "ExportReport",
     "Failure",
     "IngestReport",
     "KowalskiArchive",
+    "LoadReport",
     "Result",
     "open_archive",
 ]

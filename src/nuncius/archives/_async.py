@@ -333,7 +333,7 @@ class AsyncArchive:
         -------
         Result
             The documents of the left catalog that have a match. Each has `matches`: documents of the right catalog with
-            `separation_arcsec`, the nearest first.
+            `separation_arcsec`, the nearest first. As a table it has a row for each pair.
 
         Raises
         ------
@@ -356,7 +356,7 @@ class AsyncArchive:
         )  # fmt: skip
         query = self._find(left, filter, projection, None, 0, None)
         found = await self._driver.run(self._backend.crossmatch(query, cones, self._deadline(timeout_s)))
-        return Result(await self._driver.listed(found))
+        return Result(await self._driver.listed(found), pairs=True)
 
     async def explain(
         self,

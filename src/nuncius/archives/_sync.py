@@ -333,7 +333,7 @@ class Archive:
         -------
         Result
             The documents of the left catalog that have a match. Each has `matches`: documents of the right catalog with
-            `separation_arcsec`, the nearest first.
+            `separation_arcsec`, the nearest first. As a table it has a row for each pair.
 
         Raises
         ------
@@ -356,7 +356,7 @@ class Archive:
         )  # fmt: skip
         query = self._find(left, filter, projection, None, 0, None)
         found = self._driver.run(self._backend.crossmatch(query, cones, self._deadline(timeout_s)))
-        return Result(self._driver.listed(found))
+        return Result(self._driver.listed(found), pairs=True)
 
     def explain(
         self,

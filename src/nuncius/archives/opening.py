@@ -214,17 +214,19 @@ def _backend(url: Any, options: Mapping[str, Any]) -> Backend:
     if not separator:
         kind = text.partition(":")[0]
         if kind in _SCHEMES:  # a slip of the pen, and no file: what follows may be a password
-            raise ConfigurationError(f"a URL that begins with {kind}: goes on with two slashes: {kind}://host")
+            raise ConfigurationError(
+                f"a URL that begins with {kind}: goes on with two slashes: {kind}://host"
+            )
         return _embedded(text, options)
     if scheme == "sqlite":
-        return _embedded(rest.removeprefix("/") if rest.startswith("/") else rest, options)
+        return _embedded(rest.removeprefix("/"), options)
     login = {name: options[name] for name in ("credentials", "token")}
     limit = {} if options["timeout_s"] is None else {"timeout_s": options["timeout_s"]}
     makers: dict[str, Callable[[], Backend]] = {
         "kowalski": lambda: _kowalski(text, login, limit),
         "boom": lambda: _boom(text, login, limit),
         "mongodb": lambda: _mongodb(text, login),
-        "duckdb": lambda: _duckdb(rest),
+        "duckdb": lambda: _duckdb(rest.removeprefix("/")),
     }
     maker = makers.get(scheme.partition("+")[0])
     if maker is None or scheme not in _SCHEMES:
@@ -233,7 +235,7 @@ def _backend(url: Any, options: Mapping[str, Any]) -> Backend:
             if scheme in {"http", "https"}
             else difflib.get_close_matches(scheme, _SCHEMES, n=3)
         )
-        hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(_SCHEMES)}"
+        hint = f"did you mean {' or '.join(close)}" if close else f"known are {', '.join(_SCHEMES)}"
         raise ConfigurationError(
             f"{_shown(text)!r}: there is no archive of the kind {scheme!r}; {hint}. A file is named by its path alone",
             url=_shown(text),
@@ -272,7 +274,7 @@ def _mongodb(url: str, login: Mapping[str, Any]) -> Backend:
 def _duckdb(path: str) -> Backend:
     from nuncius.archives.duckdb import DuckBackend
 
-    return DuckBackend(Path(path.removeprefix("/") if path.startswith("//") else path))
+    return DuckBackend(Path(path).expanduser())
 
 
 def _shown(url: str) -> str:

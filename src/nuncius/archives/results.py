@@ -48,9 +48,11 @@ class Result:
         Of a search around positions: what the positions are called, in the order asked.
     failures : sequence of Failure
         The positions that could not be asked (only with ``allow_partial=True``).
+    pairs : bool
+        Whether it is a cross-match: tables have a row for each pair, with columns ``match.…`` of the second catalog.
     """
 
-    __slots__ = ("_docs", "_documents", "failures", "keys")
+    __slots__ = ("_docs", "_documents", "_pairs", "failures", "keys")
 
     def __init__(
         self,
@@ -58,11 +60,13 @@ class Result:
         *,
         keys: Sequence[Hashable] | None = None,
         failures: Sequence[Failure] = (),
+        pairs: bool = False,
     ) -> None:
         self._documents = documents
         self._docs: list[Document] | None = documents if isinstance(documents, list) else None
         self.keys = keys
         self.failures = tuple(failures)
+        self._pairs = pairs
 
     @property
     def docs(self) -> list[Document]:
@@ -142,7 +146,7 @@ class Result:
         return pandas.DataFrame(columns, columns=names)
 
     def _flat(self) -> tuple[list[str], list[dict[str, Any]]]:
-        rows = [_flattened(document) for document in self.docs]
+        rows = [row for document in self.docs for row in (_paired if self._pairs else _alone)(document)]
         names: dict[str, None] = {}
         for row in rows:
             names.update(dict.fromkeys(row))
@@ -166,6 +170,15 @@ class Result:
 
     def _repr_html_(self) -> str:
         return f"<p>{len(self)} documents</p>{self.to_table()._repr_html_()}"
+
+
+def _alone(document: Document) -> list[dict[str, Any]]:
+    return [_flattened(document)]
+
+
+def _paired(document: Document) -> list[dict[str, Any]]:
+    left = _flattened({name: value for name, value in document.items() if name != "matches"})
+    return [{**left, **_flattened(match, "match.")} for match in document["matches"]]
 
 
 def _flattened(document: Document, prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.markup import escape
 
 from nuncius.archives import open_archive
 from nuncius.archives.documents import survey_of_catalog
@@ -278,7 +279,7 @@ def _serve(archive: EmbeddedArchive, night: _Night, say: _Teller) -> None:
 
         server = SandboxKowalski(archive=archive.path)
     except MissingExtraError as error:
-        say(f"[yellow]No server: {error}[/yellow]")
+        say(f"[yellow]No server: {escape(str(error))}[/yellow]")
         return
     question = {"_id": {"$exists": True}}
     night.over_http = 0
@@ -324,7 +325,7 @@ def _draw(archive: EmbeddedArchive, night: _Night, out: Path, say: _Teller) -> P
             objects=[_card(archive, item) for item in _interesting(archive)],
         )
     except MissingExtraError as error:
-        say(f"[yellow]No picture of the night: {error}[/yellow]")
+        say(f"[yellow]No picture of the night: {escape(str(error))}[/yellow]")
         return None
 
 

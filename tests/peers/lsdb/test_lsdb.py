@@ -13,8 +13,9 @@ import archive_support as support
 from nuncius.archives.embedded import places
 from nuncius.archives.embedded.database import Database
 from nuncius.archives.embedded.export import MARGIN_ARCSEC, export
-from nuncius.archives.embedded.ingest import IngestReport, write
+from nuncius.archives.embedded.ingest import write
 from nuncius.archives.embedded.load import load_catalog
+from nuncius.archives.embedded.reports import IngestReport
 from nuncius.archives.language import Projection
 
 pytestmark = [

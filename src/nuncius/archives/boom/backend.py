@@ -51,7 +51,7 @@ class BoomBackend(Backend):
         timeout_s: float = 60.0,
     ) -> None:
         self.server = BoomService(url, credentials=credentials, token=token, timeout_s=timeout_s)
-        self.url = self.server.base
+        self.url = f"{SERVICE}+{self.server.base}"
         self._names: list[str] | None = None
 
     def catalogs(self, deadline: Deadline, *, refresh: bool = False) -> Operation[list[str]]:

@@ -10,6 +10,7 @@ from nuncius._core.progress import progress_bar
 from nuncius.archives._async import AsyncArchive
 from nuncius.archives.embedded import care, ingest, query
 from nuncius.archives.embedded.objects import read_object
+from nuncius.archives.embedded.reports import IngestReport
 from nuncius.archives.results import Result
 from nuncius.errors import ConfigurationError
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.backend import EmbeddedBackend
     from nuncius.archives.embedded.database import Database
-    from nuncius.archives.embedded.export import ExportReport
-    from nuncius.archives.embedded.load import LoadReport
     from nuncius.archives.embedded.objects import ArchivedObject
+    from nuncius.archives.embedded.reports import ExportReport, LoadReport
 
 _KEEPS = ("document", "packet", "measurements")
 
@@ -50,7 +50,7 @@ class AsyncEmbeddedArchive(AsyncArchive):
         keep: Keep = "document",
         cutouts: bool = True,
         progress: bool = True,
-    ) -> ingest.IngestReport:
+    ) -> IngestReport:
         """Keep alerts. A stream's alerts are acknowledged only when they are on the disk.
 
         Parameters
@@ -80,7 +80,7 @@ class AsyncEmbeddedArchive(AsyncArchive):
             raise ConfigurationError(
                 f"keep={keep!r} is not known; choose one of {', '.join(map(repr, _KEEPS))}"
             )
-        report = ingest.IngestReport()
+        report = IngestReport()
         begin = time.monotonic()
         with progress_bar("archived", wanted=progress) as advance:
             async for batch in ingest.AsyncBatches(alerts):

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -21,6 +20,7 @@ from nuncius._core.jsontext import to_text
 from nuncius._core.lazy import require
 from nuncius.archives.embedded.columns import Columns, values_at
 from nuncius.archives.embedded.database import Database, quoted
+from nuncius.archives.embedded.reports import ExportReport
 from nuncius.archives.embedded.rows import read_document
 from nuncius.errors import ConfigurationError, NotFoundError, StorageError
 from nuncius.sky import ORDER, cone_ranges
@@ -49,28 +49,6 @@ _LEFT_OUT = (("coordinates", "radec_geojson"), ("coordinates", "radec_str"))
 # Files whose names begin so are no part of the division of the sky, and lsdb passes over them.
 _UNPLACED = "_without_position.parquet"
 _MARGINS = "_margins"
-
-
-@dataclass(frozen=True, slots=True)
-class ExportReport:
-    """What `export` did.
-
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    rows : dict of str to int
-        How many documents of each catalog were written.
-    files : int
-        How many Parquet files.
-    seconds : float
-        How long it took.
-    """
-
-    path: Path
-    rows: dict[str, int]
-    files: int
-    seconds: float
 
 
 def export(

@@ -9,7 +9,6 @@ import json
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import from_text, printable, to_text
@@ -17,6 +16,7 @@ from nuncius.alerts import Alert
 from nuncius.alerts.sink import AlertSource
 from nuncius.archives.documents import catalog_of, coordinates_of, document_of, history_of, survey_of
 from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.reports import IngestReport
 from nuncius.errors import ConfigurationError, PacketError
 
 if TYPE_CHECKING:
@@ -29,39 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("nuncius.archives")
 
 _BATCH = 500
-
-
-@dataclass(slots=True)
-class IngestReport:
-    """What `ingest` did.
-
-    Parameters
-    ----------
-    received : int
-        Alerts that came.
-    archived : int
-        Alerts made durable: new ones and revisions.
-    revised : int
-        Of these, alerts that were known with other content.
-    duplicates : int
-        Alerts that were known with the same content: nothing changed.
-    unreadable : list
-        Alerts whose packet turned out to be damaged, with the reason. A stream has put them into its quarantine.
-    seconds : float
-        How long it took.
-    """
-
-    received: int = 0
-    archived: int = 0
-    revised: int = 0
-    duplicates: int = 0
-    unreadable: list[tuple[Alert, PacketError]] = field(default_factory=list, repr=False)
-    seconds: float = 0.0
-
-    @property
-    def alerts_per_s(self) -> float:
-        """The rate."""
-        return self.received / self.seconds if self.seconds else 0.0
 
 
 class Batches:

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from nuncius.alerts.surveys import GENERIC
 from nuncius.archives.documents import sexagesimal, survey_of_catalog
 from nuncius.archives.embedded.database import quoted
 from nuncius.archives.embedded.layout import check_reference_name
+from nuncius.archives.embedded.reports import LoadReport
 from nuncius.archives.embedded.tables import KindChanged, TableReader
 from nuncius.errors import ConfigurationError, StorageError
 from nuncius.sky import cells_of, to_positions
@@ -40,31 +40,6 @@ _PAIRS = (
     ("ramean", "decmean"), ("rastack", "decstack"), ("ra_deg", "dec_deg"), ("radeg", "dedeg"), ("radeg", "decdeg"),
     ("right_ascension", "declination"), ("rightascension", "declination"), ("_ra", "_de"), ("_ra", "_dec"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What `load_catalog` did.
-
-    Parameters
-    ----------
-    rows : int
-        How many rows the catalog has.
-    skipped : int
-        Of these, rows that the search by place passes over, for their position is missing or not on the sky. They are
-        kept, and found by filters.
-    seconds : float
-        How long it took.
-    """
-
-    rows: int
-    skipped: int
-    seconds: float
-
-    @property
-    def rows_per_s(self) -> float:
-        """The rate."""
-        return self.rows / self.seconds if self.seconds else 0.0
 
 
 def load_catalog(

@@ -31,7 +31,7 @@ class AsyncKowalskiArchive(AsyncArchive):
         LoginError
             If there is no login, or the server refuses it.
         """
-        return await self._driver.run(self._backend.server.token(self._deadline(None)))
+        return (await self._driver.run(self._backend.server.token(self._deadline(None)))).reveal()
 
     async def ping(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers and knows who we are.

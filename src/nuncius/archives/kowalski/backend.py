@@ -35,7 +35,7 @@ class KowalskiBackend(Backend):
 
     def __init__(self, service: KowalskiService) -> None:
         self.server = service
-        self.url = service.base
+        self.url = f"{SERVICE}+{service.base}"
         self._names: list[str] | None = None
 
     def catalogs(self, deadline: Deadline, *, refresh: bool = False) -> Operation[list[str]]:

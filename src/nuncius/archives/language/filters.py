@@ -19,6 +19,7 @@ from nuncius.archives.language.functions.base import TYPE_CODES
 from nuncius.archives.language.geo import NEAR, WITHIN, check_region
 from nuncius.archives.language.matching import LOGICAL, TESTS, matches
 from nuncius.archives.language.patterns import compile_pattern
+from nuncius.archives.language.times import in_scale, scale_of_field
 from nuncius.archives.language.values import (
     OneOf,
     check_depth,
@@ -123,6 +124,8 @@ def _check_filter(condition: Any, place: str, where: _Where) -> dict[str, Any]:
         if not isinstance(key, str):
             raise FilterError(f"{here}: a field name is a text", position=here)
         if not key.startswith("$"):
+            if (convert := scale_of_field(key)) is not None:
+                value = in_scale(plain(value, here), convert)  # noqa: PLW2901 - what was meant
             checked[check_path(key, here)] = _check_condition(value, here, where)
         elif key in LOGICAL:
             checked[key] = _check_parts(key, value, here, where)

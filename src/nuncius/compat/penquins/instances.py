@@ -85,7 +85,7 @@ class Instance(Mapping[str, Any]):
     @property
     def token(self) -> str:
         """The token of now; a secret."""
-        return self.run(self.server.token(self._deadline()))
+        return self.run(self.server.token(self._deadline())).reveal()
 
     @property
     def headers(self) -> dict[str, str]:
