@@ -14,6 +14,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests on asyncio, on which all of nuncius runs."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
 def packets_dir() -> Path:
     """Return the folder with packets of real surveys."""
     folder = os.environ.get("NUNCIUS_PACKETS")

@@ -16,11 +16,6 @@ def own_data_dir(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(params=["sync", "async"])
 def open_any(request):
     """Open a stream in either colour."""
