@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.measure import Scale
 
-SUBJECTS = ("streams", "latency", "memory", "ingest", "archive", "imports")
+SUBJECTS = ("streams", "latency", "memory", "ingest", "archive", "remote", "imports")
 _LIBRARIES = ("nuncius", "confluent-kafka", "fastavro", "msgspec", "numpy", "astropy")
 
 

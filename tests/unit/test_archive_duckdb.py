@@ -30,6 +30,7 @@ from nuncius.errors import (
 )
 from nuncius.sandbox.kowalski import REFERENCE_CATALOG, fill_archive
 from nuncius.sky import cone_ranges
+from nuncius.sky.regions import Cone
 
 pytest.importorskip("duckdb", reason="duckdb is not installed")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -89,6 +90,16 @@ def questions(positions):
     table = Table({"ra": [p[0] for p in positions.values()], "dec": [p[1] for p in positions.values()]})
     wanted = {"candidate.drb": {"$gt": np.float32(0.5)}, "candidate.fid": {"$in": [1, 2]}}
     vertices = [(0.0, -40.0), (180.0, -40.0), (180.0, 50.0), (0.0, 50.0)]
+    around = {
+        "$and": [
+            {
+                "coordinates.radec_geojson": {
+                    "$geoWithin": {"$centerSphere": [[positions["no.where"][0] - 180, 30.0], 2.0]}
+                }
+            },
+            {"candid": {"$gt": 0}},
+        ]
+    }
     near = {
         "coordinates.radec_geojson": {
             "$nearSphere": [positions["no.where"][0] - 180, 30.0],
@@ -113,6 +124,8 @@ def questions(positions):
             key=lambda document: document["candid"],
         ),
         lambda a: a.find(ALERTS, near, projection=["candid"], limit=30),
+        lambda a: a.find(ALERTS, around, projection=["candid"], sort="candid"),
+        lambda a: a.count(ALERTS, around),
         lambda a: a.aggregate(ALERTS, [{"$sortByCount": "$objectId"}, {"$match": {"count": {"$gt": 1}}}, {"$count": "n"}]),
         lambda a: a.aggregate(ALERTS, [
             {"$sort": {"candid": 1}}, {"$limit": 3}, {"$project": {"candid": 1}},
@@ -130,7 +143,7 @@ def plain(answer):
     return answer if isinstance(answer, (str, int)) or answer is None else [plain(item) for item in answer]
 
 
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(15))
 def test_the_export_answers_as_the_archive_does(number, night, archive, positions):
     question = questions(positions)[number]
     with open_archive(night, read_only=True) as here:
@@ -219,6 +232,24 @@ def test_a_name_with_capitals_is_another_name(tmp_path):
         assert archive.count("stars", {"mag": {"$gt": 4}}) == 0
         assert archive.count("stars", {"MAG_1": {"$exists": True}}) == 0
         assert archive.distinct("stars", "MAG") == [5.0, 6.0]
+
+
+def test_fields_are_called_as_they_like(tmp_path):
+    names = ["cone", "cell", "verdict", "haversine", "asked_ra", "document", "found", "c0"]
+    rows = Table({"ra": [1.0, 1.0], "dec": [0.0, 1e-4], **{name: [2, 1] for name in names}})
+    with open_archive(tmp_path / "a.db") as made:
+        made.load_catalog("stars", rows, progress=False)
+        made.export(tmp_path / "out")
+    with open_archive(f"duckdb:///{tmp_path / 'out'}") as archive:
+        for name in names:
+            assert [found[name] for found in archive.find("stars", sort=name)] == [1, 2]
+            assert archive.count("stars", {name: 1, "ra": {"$regex": "x"}}) == 0
+            assert archive.count("stars", {name: 1, "nothing": None}) == 1
+            hits = archive.cone_search("stars", (1.0, 0.0), "2 arcsec", filter={name: {"$gt": 0}}, limit=2)
+            assert [hit[name] for hit in hits] == [2, 1]
+            groups = archive.aggregate("stars", [{"$group": {"_id": f"${name}", "verdict": {"$sum": 1}}}])
+            assert groups.docs == [{"_id": 1, "verdict": 1}, {"_id": 2, "verdict": 1}]
+            assert len(archive.region_search("stars", Cone(1.0, 0.0, 9.0), filter={name: 1}).docs) == 1
 
 
 def test_nan_is_no_large_number(tmp_path):

@@ -10,18 +10,24 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from nuncius.archives.duckdb.cells import inside
+from nuncius.archives.duckdb.columns import CELL
 from nuncius.archives.embedded.verdicts import literal_prefix, next_text
+from nuncius.archives.language import geo_region
+from nuncius.archives.language.geo import NEAR, WITHIN
 from nuncius.archives.language.values import has_operators, is_id, is_nan, is_number
+from nuncius.archives.wanted import POSITION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from nuncius.archives.duckdb.columns import Column, Columns
+    from nuncius.archives.duckdb.columns import Column, Fields
 
 _SIGNS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _MOST_LEAVES = 300  # DuckDB takes expressions a thousand levels deep
 _MANY = 20  # values of one type in $in, from which on they are given as a list
 _LARGEST = 2**63
+_REGIONS = (*WITHIN, *NEAR)
 _TYPES = {
     "integer": frozenset({"number", "int", "long"}),
     "real": frozenset({"number"}),
@@ -39,13 +45,18 @@ class Parameters(dict[str, Any]):
         self[name] = value
         return f"${name}"
 
+    def cut(self, length: int) -> None:
+        """Forget all values but the first: DuckDB refuses some that nothing asks for."""
+        for name in list(self)[length:]:
+            del self[name]
+
 
 class Verdict:
     """A filter as an SQL expression.
 
     Parameters
     ----------
-    columns : Columns
+    columns : Fields
         What DuckDB can be asked for.
     condition : mapping
         A checked filter.
@@ -53,17 +64,20 @@ class Verdict:
         Where its values go.
     """
 
-    def __init__(self, columns: Columns, condition: Mapping[str, Any], parameters: Parameters) -> None:
+    def __init__(self, columns: Fields, condition: Mapping[str, Any], parameters: Parameters) -> None:
         self.residual: dict[str, Any] = {}
         """The parts of the filter that DuckDB leaves to the matcher, at least for some documents."""
+        self.where = ""
+        """The condition of a document for which the filter is not false; the files' statistics serve it."""
         self._columns = columns
         self._parameters = parameters
         self._leaves = 0
         self._undecided = False
+        before = len(parameters)
         self.sql = self._top(condition)
         if self._leaves > _MOST_LEAVES:
-            parameters.clear()
-            self.sql, self.residual = "NULL::BOOLEAN", dict(condition)
+            parameters.cut(before)
+            self.sql, self.where, self.residual = "NULL::BOOLEAN", "true", dict(condition)
 
     @property
     def decides(self) -> bool:
@@ -71,13 +85,34 @@ class Verdict:
         return not self.residual
 
     def _top(self, condition: Mapping[str, Any]) -> str:
-        parts = []
+        parts, wheres = [], []
         for key, value in condition.items():
-            self._undecided = False
-            parts.append(self._part(key, value))
-            if self._undecided:
-                self.residual[key] = value
+            inner = [item for part in value for item in part.items()] if key == "$and" else [(key, value)]
+            for path, wanted in inner:
+                self._undecided = False
+                where = self._place(wanted) if path == POSITION else None
+                part = (
+                    f"CASE WHEN {where} THEN NULL::BOOLEAN ELSE false END"
+                    if where
+                    else self._part(path, wanted)
+                )
+                parts.append(part)
+                wheres.append(where or (f"{part} IS NOT FALSE" if self._undecided else part))
+                if self._undecided:
+                    self.residual[key] = value
+        self.where = _all(wheres)
         return _all(parts)
+
+    def _place(self, wanted: Any) -> str | None:
+        """Return the condition of the cells in which a region that is asked for may lie."""
+        regions = (
+            [operator for operator in wanted if operator in _REGIONS] if isinstance(wanted, dict) else []
+        )
+        if not regions or not self._columns.has_places:
+            return None
+        self._undecided = True
+        region = geo_region(regions[0], wanted[regions[0]])
+        return f"({CELL} IS NULL OR {inside(*region.ranges(), self._parameters)})"
 
     def _part(self, key: str, value: Any) -> str:
         self._leaves += 1
@@ -89,13 +124,19 @@ class Verdict:
                 return _all(parts)
             either = "(" + " OR ".join(parts) + ")"
             return either if key == "$or" else f"(NOT {either})"
-        column = None if key.startswith("$") else self._columns[key]
+        column = None if key.startswith("$") else self._columns.get(key)
         return self._unknown() if column is None else self._meets(column, value)
 
     def _meets(self, column: Column, wanted: Any) -> str:
         if not has_operators(wanted):
-            return self._regex(column, wanted, "") if isinstance(wanted, re.Pattern) else self._equals(column, wanted)
-        return _all([self._operator(column, operator, wanted) for operator in wanted if operator != "$options"])
+            return (
+                self._regex(column, wanted, "")
+                if isinstance(wanted, re.Pattern)
+                else self._equals(column, wanted)
+            )
+        return _all(
+            [self._operator(column, operator, wanted) for operator in wanted if operator != "$options"]
+        )
 
     def _operator(self, column: Column, operator: str, wanted: Mapping[str, Any]) -> str:
         self._leaves += 1
@@ -155,15 +196,10 @@ class Verdict:
         return "false"  # of another type
 
     def _any(self, column: Column, wanted: Sequence[Any]) -> str:
-        kinds = {"text": str, "integer": int}
-        listed = [
-            value
-            for value in wanted
-            if isinstance(value, kinds.get(column.kind, ())) and not isinstance(value, bool) and _is_plain(value)
-        ]
+        listed = [value for value in wanted if _is_listed(column, value)]
+        others = [value for value in wanted if not _is_listed(column, value)]
         if len(listed) < _MANY:
-            listed = []
-        others = [value for value in wanted if not any(value is item for item in listed)] if listed else wanted
+            listed, others = [], list(wanted)
         self._leaves += len(others)
         parts = [self._meets(column, value) for value in others]
         if listed:
@@ -228,7 +264,11 @@ class Verdict:
 
     def _type(self, column: Column, names: Sequence[str]) -> str:
         if not set(names).isdisjoint(_TYPES[column.kind]):
-            return self._there(column, "true") if column.nulls == "none" or "null" not in names else self._unknown()
+            return (
+                self._there(column, "true")
+                if column.nulls == "none" or "null" not in names
+                else self._unknown()
+            )
         if column.kind == "real" and not {"double", "int", "long"}.isdisjoint(names):
             return self._unknown()  # the column may have whole numbers too
         return self._unknown() if "null" in names else self._there(column, "false")
@@ -259,7 +299,7 @@ def _real_bound(sign: str, operand: float) -> tuple[str, float | None]:
     try:
         near = float(operand)
     except OverflowError:
-        near = math.copysign(math.inf, operand)
+        near = math.inf if operand > 0 else -math.inf
     if near == operand:
         return sign, near
     if sign == "=":
@@ -279,5 +319,9 @@ def _is_text(value: str) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def _is_plain(value: Any) -> bool:
-    return _is_text(value) if isinstance(value, str) else -_LARGEST <= value < _LARGEST
+def _is_listed(column: Column, value: Any) -> bool:
+    """Tell whether a value can stand in a list of DuckDB's."""
+    if isinstance(value, str):
+        return column.kind == "text" and _is_text(value)
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return is_whole and column.kind == "integer" and -_LARGEST <= value < _LARGEST

@@ -101,7 +101,7 @@ class MongoService:
         Parameters
         ----------
         seconds : float, optional
-            How long one answer may take; 60 by default.
+            How long it may take, attempts included; without it 60 s for an answer, and one attempt more.
 
         Raises
         ------
@@ -112,9 +112,11 @@ class MongoService:
         from bson.errors import BSONError, InvalidBSON
         from pymongo.errors import PyMongoError
 
+        # Within a time of its own, pymongo goes on trying to its end, also where nobody answers at once.
+        limit = contextlib.nullcontext() if seconds is None else pymongo.timeout(seconds)
         seconds = _REQUEST_S if seconds is None else seconds
         try:
-            with pymongo.timeout(seconds):
+            with limit:
                 yield
         except PyMongoError as error:
             raise self._failure(error, seconds) from error
@@ -146,6 +148,7 @@ class MongoService:
             for name, value in (
                 ("serverSelectionTimeoutMS", _CONNECT_TIMEOUT_MS),
                 ("connectTimeoutMS", _CONNECT_TIMEOUT_MS),
+                ("socketTimeoutMS", int(_REQUEST_S * 1000)),
                 ("appname", "nuncius"),
             )
             if f"{name.lower()}=" not in named

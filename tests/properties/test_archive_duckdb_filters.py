@@ -294,7 +294,10 @@ def test_cones_are_those_of_brute_force(tmp_path, centres, radius_arcsec, seed, 
 def test_regions_are_those_of_brute_force(tmp_path, seed, centre, size):
     rng = np.random.default_rng(seed)
     places = np.stack(
-        [(centre[0] + rng.normal(0, size, 60)) % 360, np.clip(centre[1] + rng.normal(0, size, 60), -89, 89.9)],
+        [
+            (centre[0] + rng.normal(0, size, 60)) % 360,
+            np.clip(centre[1] + rng.normal(0, size, 60), -89, 89.9),
+        ],
         axis=1,
     )
     archive, kept = exported(tmp_path, [{}] * len(places), places)
