@@ -193,3 +193,31 @@ def test_an_image_is_the_same_bytes():
     assert read(
         {"stampData": {"$binary": {"base64": base64.b64encode(image).decode(), "subType": "00"}}}
     ) == {"stampData": image}
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [{"_id": {"$oid": OID}}, {"other": {"$oid": OID}}],
+        [{"_id": {"$oid": OID}}, {"_id": OID, "a": [{"b": {"$date": 0}}]}],
+        [{"a": {"b": {"$oid": OID}}}, {"a": {"$oid": OID}}, {"a": [{"$oid": OID}]}, {"a": 1}],
+        [{"a": [{"$oid": OID}]}, {"a": [{"$oid": OID}, {"x": {"$oid": OID}}]}],
+        [{"a": {"$oid": OID}, "price": "5 $"}, {"b": {"$oid": OID}}],
+        [{"a": {"$date": {"$numberLong": "0"}}}, {"a": {"$date": 0}, "b": {"$date": 0}}],
+        [{"a": {"$oid": "no id"}}, {"a": {"$oid": OID}}],
+    ],
+)
+def test_documents_need_not_be_alike(documents):
+    expected = json_util.loads(json.dumps(documents[1:]), json_options=json_util.JSONOptions(tz_aware=True))
+    assert read({"data": documents})["data"][1:] == expected
+    assert read({"data": {"some": [documents[0]], "others": documents[1:]}})["data"]["others"] == expected
+
+
+def test_a_dollar_sign_may_be_written_as_an_escape():
+    body = f'[{{"a": {{"\\u0024oid": "{OID}"}}}}, {{"b": {{"$oid": "{OID}"}}}}]'
+    assert from_json(body.encode()) == [{"a": ObjectId(OID)}, {"b": ObjectId(OID)}]
+
+
+def test_an_id_has_no_blanks():
+    written = {"$oid": "507f1f77 bcf86cd7 994390"}
+    assert read({"_id": written}) == {"_id": written}
