@@ -188,12 +188,11 @@ class Fields:
     def _field(self, path: str) -> Field:
         field = _bare(self.catalog, path)
         name = index_name(self.catalog, path)
+        made = self._indexes.get(name)
         # An index of another release may be on another key; SQLite would not take it for ours.
-        return (
-            replace(field, index=name)
-            if self._indexes.get(name) == _index_sql(self.catalog, field)
-            else field
-        )
+        if made is None or made != _index_sql(self.catalog, field):
+            return field
+        return replace(field, index=name)
 
 
 def _bare(catalog: str, path: str) -> Field:
