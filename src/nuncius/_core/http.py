@@ -58,12 +58,15 @@ def make_client(kind: type[C], verify: bool | str) -> C:
     ConfigurationError
         If there are no certificates, or a proxy variable can't be used.
     """
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
     import httpx2
 
     options = {
         "verify": tls_context(verify),
         "limits": httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS),
         "headers": {"User-Agent": _user_agent(), "Accept-Encoding": "gzip"},
+        "cookies": CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # nobody's state but ours
         "follow_redirects": False,  # a token must not follow a redirect to another host
     }
     try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MONGODB_OPERATORS = frozenset({"$text", "$jsonSchema"})
 _REGION_CONES = 400  # that cover a region, at most
+_FAR = 2.0, 10.0  # how far outside a cone (times its radius, plus arcsec) no rounding of a service explains
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,12 @@ class Backend(ABC):
         hits = yield from self.cones(cones, deadline)
         if hits.failures:
             raise partial(self, hits.failures, "the region")
+        if not all("_id" in document for document in hits.documents):
+            raise ServerError(
+                f"{self.url}: a document came without its _id, so that those found twice can't be told from others",
+                service=self.service,
+                url=self.url,
+            )
         unique = {str(document["_id"]): document for document in hits.documents}
         documents = list(unique.values())
         places = [position_of(document) or (np.nan, np.nan) for document in documents]
@@ -270,10 +277,18 @@ class Backend(ABC):
         yield  # it is an operation, as all others are
 
 
-def settled(query: Cones, groups: Sequence[list[Document]], wanted: Wanted) -> list[Document]:
+def settled(
+    query: Cones, groups: Sequence[list[Document]], wanted: Wanted, *, exact: bool = False
+) -> list[Document]:
     """Make the documents of cones of what a service answered, one list for each position.
 
-    The service's idea of the radius is not trusted: separations are computed here, and decide.
+    The service's idea of the radius is not trusted: separations are computed here, and decide. Where it was asked for
+    cones and nothing wider (`exact`), a document that lies far outside shows that it has answered something else.
+
+    Raises
+    ------
+    ServerError
+        If a document has no position, or that of something else.
     """
     import numpy as np
 
@@ -285,7 +300,16 @@ def settled(query: Cones, groups: Sequence[list[Document]], wanted: Wanted) -> l
     if None in places:
         raise ServerError(f"{query.catalog}: a document near a position came without its {POSITION}")
     ra, dec = np.array(places, dtype=float).reshape(-1, 2).T
+    if not (np.isfinite(ra) & (np.abs(dec) <= 90)).all():
+        raise ServerError(
+            f"{query.catalog}: a document near a position came with a {POSITION} that is not on the sky"
+        )
     distance = separation_arcsec(query.ra[index], query.dec[index], ra, dec)
+    if exact and (distance > _FAR[0] * query.radius_arcsec + _FAR[1]).any():
+        raise ServerError(
+            f"{query.catalog}: a document came for a position from which it is {distance.max():.4g} arcsec away, and "
+            f"{query.radius_arcsec:.4g} were asked for: the answer is not that to the question"
+        )
     inside = np.flatnonzero((distance <= query.radius_arcsec) & (distance >= query.minimum_arcsec))
     inside = inside[np.lexsort((distance[inside], index[inside]))]
     result: list[Document] = []

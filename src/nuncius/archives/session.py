@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 JSON = {"Content-Type": "application/json"}
 LARGEST_TIME_MS = 300_000  # the servers' own limit for one question
 _LARGE_BODY = 1 << 18
+_QUOTED = 2000  # characters of what a server says
 
 
 class Session(ABC):
@@ -144,6 +145,18 @@ class Session(ABC):
     def patience_ms(self, deadline: Deadline) -> int:
         """Return the same for the server, which need not go on with what nobody waits for."""
         return max(1, min(LARGEST_TIME_MS, int(self.patience_s(deadline) * 1000)))
+
+    def hidden(self, text: str) -> str:
+        """Return what a server said without the secrets that it was sent and may quote."""
+        for secret in (self._token, self.given_token, self.credentials):
+            if secret is not None and secret.reveal():
+                text = text.replace(secret.reveal(), "***")
+        return text
+
+    def quoted(self, text: str) -> str:
+        """Return what a server said as it can stand in a message and in a log: one line, and no secret."""
+        line = " ".join(self.hidden(text[:_QUOTED]).split())
+        return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
     def facts(self, response: Response) -> dict[str, Any]:
         """Return what an error says of where it comes from."""

@@ -48,6 +48,14 @@ from nuncius.archives import open_archive
     help="The most documents of an answer.",
 )
 @click.option(
+    "--max-memory",
+    type=click.IntRange(min=100),
+    default=900,
+    show_default=True,
+    metavar="MB",
+    help="What the server may hold before queries that need more are refused (on Linux).",
+)
+@click.option(
     "--token-days",
     type=click.FloatRange(min=0.01),
     default=30.0,
@@ -66,6 +74,7 @@ def command(
     proxy: str | None,
     max_seconds: float,
     max_rows: int,
+    max_memory: int,
     token_days: float,
     quiet: bool,
 ) -> None:
@@ -83,7 +92,7 @@ def command(
     from nuncius.archives.server.limits import Limits
     from nuncius.archives.server.run import server_for
 
-    limits = Limits(query_s=max_seconds, rows=max_rows)
+    limits = Limits(query_s=max_seconds, rows=max_rows, memory_bytes=max_memory * 1_000_000)
     with (
         open_archive(file, read_only=True) as archive,
         Accounts(accounts or accounts_path(file)) as known,

@@ -19,9 +19,9 @@ MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 """The largest packet that is unpacked: two thousand times the largest alert of any survey."""
 
 
-def gunzip(data: bytes) -> bytes:
-    """Unpack gzip data."""
-    return _members(data, lambda: zlib.decompressobj(31), magic=b"\x1f\x8b", name="gzip")
+def gunzip(data: bytes, *, most: int = MAX_UNPACKED_BYTES) -> bytes:
+    """Unpack gzip data to no more than so many bytes."""
+    return _members(data, lambda: zlib.decompressobj(31), magic=b"\x1f\x8b", name="gzip", most=most)
 
 
 def unzlib(data: bytes) -> bytes:
@@ -65,11 +65,17 @@ def unsnappy(data: bytes) -> bytes:
 
 
 def _members(
-    data: bytes, start: Callable[[], Any], *, magic: bytes | None = None, name: str, exact: bool = True
+    data: bytes,
+    start: Callable[[], Any],
+    *,
+    magic: bytes | None = None,
+    name: str,
+    exact: bool = True,
+    most: int = MAX_UNPACKED_BYTES,
 ) -> bytes:
     """Unpack all members of the data: files of gzip and bzip2 may hold several, one behind the other."""
     parts: list[bytes] = []
-    room = MAX_UNPACKED_BYTES
+    room = most
     while not parts or data:
         if parts and (magic is None or not data.startswith(magic)):
             raise PacketError(f"{len(data)} bytes are left over behind the {name} data")
@@ -79,9 +85,9 @@ def _members(
         except (zlib.error, OSError, ValueError) as error:
             raise PacketError(f"{name} data are damaged: {error}") from error
         room -= len(part)
-        _limit(MAX_UNPACKED_BYTES - room, name=name)
+        _limit(most - room, name=name, most=most)
         if not unpacker.eof:
-            raise PacketError(f"{name} data are cut off after {MAX_UNPACKED_BYTES - room} unpacked bytes")
+            raise PacketError(f"{name} data are cut off after {most - room} unpacked bytes")
         parts.append(part)
         data = unpacker.unused_data if exact else b""
     return b"".join(parts)
@@ -103,6 +109,6 @@ def _grow(decompress_into: Any, data: bytes, *, name: str) -> bytes:
             size *= 8
 
 
-def _limit(size: int, *, name: str) -> None:
-    if size > MAX_UNPACKED_BYTES:
-        raise PacketError(f"{name} data unpack to more than the {MAX_UNPACKED_BYTES} bytes allowed")
+def _limit(size: int, *, name: str, most: int = MAX_UNPACKED_BYTES) -> None:
+    if size > most:
+        raise PacketError(f"{name} data unpack to more than the {most} bytes allowed")

@@ -138,7 +138,7 @@ class BoomBackend(Backend):
         names = asked["object_coordinates"]
         if not isinstance(found, dict) or found.keys() != names.keys():
             raise self._strange(f"the documents of {len(names)} positions", found)
-        return settled(query, [self._documents(found[name]) for name in names], wanted)
+        return settled(query, [self._documents(found[name]) for name in names], wanted, exact=True)
 
     def info(self, deadline: Deadline) -> Operation[dict[str, Any]]:
         """Return what the archive holds."""

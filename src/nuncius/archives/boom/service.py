@@ -125,7 +125,7 @@ class BoomService(Session):
 
     def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""
-        said, facts = _said(answer, response), self.facts(response)
+        said, facts = self.quoted(_said(answer, response)), self.facts(response)
         if response.status == 401:
             cure = "it was renewed, in vain" if self.credentials else "give a new one, or credentials="
             return LoginError(f"{self.base} refuses the token: {said}; {cure}", **facts)

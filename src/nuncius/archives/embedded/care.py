@@ -53,7 +53,9 @@ def backup(database: Database, path: str | Path) -> Path:
         raise StorageError(f"{target} exists; a backup never replaces a file", position=str(target))
     part = target.with_name(target.name + ".part")
     if not target.parent.is_dir():
-        raise StorageError(f"{target} can't be made: there is no folder {target.parent}", position=str(target))
+        raise StorageError(
+            f"{target} can't be made: there is no folder {target.parent}", position=str(target)
+        )
     part.unlink(missing_ok=True)  # of a backup that was broken off
     with database.errors():
         copy = sqlite3.connect(part)

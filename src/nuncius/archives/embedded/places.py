@@ -15,6 +15,7 @@ from nuncius.archives.embedded import query
 from nuncius.archives.embedded.database import quoted
 from nuncius.archives.embedded.rows import asked_images, read_document, read_images, wanted_images
 from nuncius.archives.language import Projection, matches, sort_documents
+from nuncius.archives.language.bounds import check_time
 from nuncius.sky import cone_ranges, separation_arcsec
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def cones(
         for cone, number, distance in _triples(hits):
             if limit is not None and taken[cone] >= limit:
                 continue
+            check_time()
             document = reader.document(rows.get(number))
             if document is None:
                 continue
@@ -154,7 +156,7 @@ def _nearest(hits: _Hits, limit: int) -> _Hits:
 def _near_one(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
     clauses = " OR ".join(["hpx >= ? AND hpx < ?"] * len(index))
     bounds = np.stack([low, high], axis=1).ravel().tolist()
-    return connection.execute(f"SELECT 0, id, ra, dec FROM {table} WHERE {clauses}", bounds).fetchall()
+    return _collected(connection.execute(f"SELECT 0, id, ra, dec FROM {table} WHERE {clauses}", bounds))
 
 
 def _near_many(connection: sqlite3.Connection, table: str, index: Any, low: Any, high: Any) -> list[Any]:
@@ -166,11 +168,20 @@ def _near_many(connection: sqlite3.Connection, table: str, index: Any, low: Any,
     step = _AT_ONCE // 3
     for start in range(0, len(asked), step):
         some = asked[start : start + step]
-        found += connection.execute(
+        cursor = connection.execute(
             f"WITH asked(cone, low, high) AS (VALUES {', '.join(['(?, ?, ?)'] * len(some))}) "
             f"SELECT cone, id, ra, dec FROM asked CROSS JOIN {table} ON hpx >= low AND hpx < high",
             some.ravel().tolist(),
         )
+        found += _collected(cursor)
+    return found
+
+
+def _collected(cursor: sqlite3.Cursor) -> list[Any]:
+    found: list[Any] = []
+    while rows := cursor.fetchmany(_DOCUMENTS):
+        found += rows
+        check_time()
     return found
 
 
@@ -426,6 +437,7 @@ class _Reader:
         )
         found: dict[int, tuple[Any, ...]] = {}
         for start in range(0, len(unique), _AT_ONCE):
+            check_time()
             some = unique[start : start + _AT_ONCE].tolist()
             marks = ", ".join("?" * len(some))
             statement = f"SELECT {_ROW} FROM {quoted(self._name)} WHERE id IN ({marks})"

@@ -10,6 +10,7 @@ from nuncius.archives.embedded.fields import OBJECT, ODD
 from nuncius.archives.embedded.rows import COLUMNS, asked_images, read_document, read_images, read_rows
 from nuncius.archives.embedded.select import Selection
 from nuncius.archives.language import Projection, matches, sort_documents
+from nuncius.archives.language.bounds import check_time
 from nuncius.archives.language.values import found
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _accepted(
     """Drop rows on which SQL could not decide and the matcher decides that they don't meet the filter."""
     images = asked_images(catalog, selection.condition)
     for number, image_count, text, extras, brokers, verdict, *_ in rows:
+        check_time()
         row = Row(number, image_count, text, extras, brokers)
         if verdict is not None or row.meets(database, catalog, selection.condition, images):
             yield row

@@ -61,9 +61,10 @@ class KowalskiBackend(Backend):
         found = yield from self.server.ask(
             "find", asked, deadline, options={name: value for name, value in options.items() if value}
         )
-        if not isinstance(found, list):
-            raise self._strange("documents", found)
-        return found
+        documents = self._documents(found)
+        if query.limit is not None and len(documents) > query.limit:
+            raise self._strange(f"{query.limit} documents at most", documents)
+        return documents
 
     def count(
         self,
@@ -92,10 +93,7 @@ class KowalskiBackend(Backend):
         # An empty pipeline is refused there.
         stages = plain_expression(list(pipeline)) or [{"$match": {}}]
         asked = {"catalog": (yield from self.known(catalog, deadline)), "pipeline": stages}
-        found = yield from self.server.ask("aggregate", asked, deadline)
-        if not isinstance(found, list):
-            raise self._strange("documents", found)
-        return found
+        return self._documents((yield from self.server.ask("aggregate", asked, deadline)))
 
     def cone_chunk(self, query: Cones, deadline: Deadline) -> Operation[list[Document]]:
         """Find documents around some positions in one request.
@@ -139,7 +137,7 @@ class KowalskiBackend(Backend):
         groups = found.get(catalog) if isinstance(found, dict) else None
         if not isinstance(groups, dict) or not all(isinstance(groups.get(name), list) for name in radec):
             raise self._strange(f"the documents of {len(radec)} positions", found)
-        return settled(query, [groups[name] for name in radec], wanted)
+        return settled(query, [groups[name] for name in radec], wanted, exact=True)
 
     def info(self, deadline: Deadline) -> Operation[dict[str, Any]]:
         """Return what the archive holds."""
@@ -162,13 +160,24 @@ class KowalskiBackend(Backend):
         """Nothing is held: the connections are the driver's."""
 
     def _number(self, value: Any) -> int:
-        if not isinstance(value, int):
-            raise self._strange("a number", value)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self._strange("a number of documents", value)
         return value
+
+    def _documents(self, found: Any) -> list[Document]:
+        if not isinstance(found, list) or not all(isinstance(document, dict) for document in found):
+            raise self._strange("documents", found)
+        return found
 
     def _strange(self, wanted: str, got: Any) -> ServerError:
         return ServerError(
-            f"{self.url} answered {type(got).__name__} where {wanted} were asked for; is it a Kowalski server?",
+            f"{self.url} answered {_shown(got)} where {wanted} were asked for; is it a Kowalski server?",
             service=SERVICE,
             url=self.url,
         )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)} with {', '.join(sorted({type(item).__name__ for item in value}))}"
+    return repr(value) if isinstance(value, (int, float)) else type(value).__name__

@@ -83,7 +83,7 @@ class KowalskiService(Session):
         if response.status in {400, 401, 403}:
             raise LoginError(
                 f"{self.base} refuses the login of {login.username!r} (from {login.source}): "
-                f"{_message(answer, response)}",
+                f"{self.quoted(_message(answer, response))}",
                 **self.facts(response),
             )
         raise self.failure(response, answer)
@@ -148,7 +148,7 @@ class KowalskiService(Session):
 
     def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""
-        message = _message(answer, response)
+        message = self.quoted(_message(answer, response))
         facts = self.facts(response)
         if self.is_refused(response):
             cure = "it was renewed, in vain" if self.credentials else "give a new one, or credentials="

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from nuncius.archives.language.values import Document, SortLike
 
+_MOST_FIELDS = 32  # as MongoDB
 _SPARE = 1024  # how many documents are collected before those that can't be among the first are let go
 
 
@@ -38,6 +39,8 @@ def check_sort(sort: SortLike) -> list[tuple[str, int]]:
         if isinstance(sort, str)
         else list(sort.items() if isinstance(sort, Mapping) else sort)
     )
+    if len(pairs) > _MOST_FIELDS:
+        raise FilterError(f"sort: at most {_MOST_FIELDS} fields, not {len(pairs)}", position="sort")
     for pair in pairs:
         if not (
             isinstance(pair, (tuple, list))

@@ -332,8 +332,13 @@ def _no_account(name: str) -> NotFoundError:
     return NotFoundError(f"there is no account {name!r}", position=name)
 
 
+def is_name(name: str) -> bool:
+    """Tell whether it can be a user name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
 def _check_name(name: str) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ConfigurationError(
             "a user name has 1 to 64 letters, digits and _.@+-, and begins with none of .@+-"
         )

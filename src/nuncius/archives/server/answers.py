@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from http import HTTPStatus
@@ -25,13 +26,57 @@ from nuncius.errors import (
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
+    from nuncius.archives.server.guard import Slots
     from nuncius.errors import NunciusError
 
 log = logging.getLogger("nuncius.server")
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PIECE_BYTES = 1 << 18
 _WITH_MESSAGE = frozenset({200, 400, 409})  # Kowalski tells no more than the status of all others
+
+
+class LargeAnswer(Response):
+    """An answer that is sent in pieces, so that one which nobody reads is counted and does not wait for ever.
+
+    Parameters
+    ----------
+    body : bytes
+        JSON, packed or not.
+    user : str
+        Whose it is.
+    slots : Slots
+        Count it while it waits.
+    piece_s : float
+        How long the reader may take for each piece.
+    headers : dict
+        What to send with it.
+    """
+
+    def __init__(self, body: bytes, user: str, slots: Slots, piece_s: float, headers: dict[str, str]) -> None:
+        super().__init__(body, media_type="application/json", headers=headers)
+        self._user, self._slots, self._piece_s = user, slots, piece_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        body = memoryview(self.body)
+        with self._slots.sending(self._user, len(body)):
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            for place in range(0, len(body), _PIECE_BYTES):
+                piece = bytes(body[place : place + _PIECE_BYTES])
+                try:
+                    async with asyncio.timeout(self._piece_s):
+                        await send({"type": "http.response.body", "body": piece, "more_body": True})
+                except TimeoutError:
+                    log.warning(
+                        "%s did not read an answer within %g s; it was broken off", self._user, self._piece_s
+                    )
+                    return
+            await send({"type": "http.response.body", "body": b""})
 
 
 def json_answer(value: Any, status: int = 200) -> Response:
@@ -69,7 +114,11 @@ def refusal_of(error: NunciusError) -> Refusal:
             text = f"unknown operator: {operator[1]}, full error: {text}"
         return wrong("OperationFailure", text)
     if isinstance(error, DeadlineError):
-        return wrong("ExecutionTimeout", f"operation exceeded time limit: {text}")
+        # Our own words would name the file.
+        return wrong(
+            "ExecutionTimeout",
+            "operation exceeded time limit: ask for less, make the filter narrower, or give more time with max_time_ms",
+        )
     if isinstance(error, ForbiddenError):
         return Refusal(403, detail=text)
     if isinstance(error, NotFoundError):

@@ -19,8 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nuncius.archives.language import bounded
+from nuncius.archives.server.accounts import is_name
 from nuncius.archives.server.answers import (
     HEADERS,
+    LargeAnswer,
     failed,
     json_answer,
     note,
@@ -225,11 +227,12 @@ class _Server:
         left = left or TimeLeft(self._limits.query_s)
 
         def work() -> Any:
-            with bounded(left.left_s()):  # it may have waited for a thread
+            with bounded(left.left_s(), self._limits.memory_bytes):  # it may have waited for a thread
                 return function(*given)
 
         with self._slots.one(account.name):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            async with self._slots.turn(account.name):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     # The routes -------------------------------------------------------------------------------------------------------
 
@@ -239,6 +242,8 @@ class _Server:
     async def _log_in(self, request: Request) -> Response:
         name, password = self._credentials(request, await self._body(request))
         address = request.client.host if request.client else ""
+        if not is_name(name):
+            raise Refusal(401)
         self._guard.check(name, address)
         self._guard.tried(name, address)
         if not await self._hashing(self._accounts.accepts, name, password):
@@ -268,7 +273,7 @@ class _Server:
             if name not in given:
                 raise Refusal(400, f"missing {name}")
         version = given.get("penquins.__version__")
-        if version is not None and version not in PENQUINS:
+        if version is not None and not (isinstance(version, str) and version in PENQUINS):
             raise Refusal(400, f"unsupported version of penquins: {str(version)[:40]}")
         username, password = given["username"], given["password"]
         if not (isinstance(username, str) and username and isinstance(password, str) and password):
@@ -292,7 +297,7 @@ class _Server:
         packed = _GZIP.search(request.headers.get("accept-encoding", "")) is not None
         data, coding = await self._in_thread(account, self._run_query, request, body, left, packed, left=left)
         headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
-        return Response(data, media_type="application/json", headers=headers)
+        return LargeAnswer(data, account.name, self._slots, self._limits.body_s, headers)
 
     def _run_query(self, request: Request, body: bytes, left: TimeLeft, packed: bool) -> tuple[bytes, str]:
         query = request.state.query = self._queries.read(body, left)

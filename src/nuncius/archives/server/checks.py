@@ -47,6 +47,32 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,119}")
 PROTECTED = frozenset({"users", "filters", "queries"})
 
 
+def check_document(document: Any, limits: Limits) -> None:
+    """Check that a document which was computed is not too large to be written; its parts may stand in it many times.
+
+    Raises
+    ------
+    Refusal
+        If it is.
+    """
+    left, waiting = limits.document_bytes, [document]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, (str, bytes)):
+            left -= len(part)
+        elif isinstance(part, Mapping):
+            left -= sum(map(len, part)) + 4 * len(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            left -= 4 * len(part)
+            waiting.extend(part)
+        if left < 0:
+            raise wrong(
+                "OperationFailure",
+                f"BSONObjectTooLarge: a document may have about {limits.document_bytes} bytes",
+            )
+
+
 def check_name(name: object) -> str:
     """Return the name of a catalog as it is looked up.
 
@@ -96,7 +122,11 @@ def check_safe(value: Any, opened: Collection[str], limits: Limits) -> None:
         expression that could take for ever.
     """
     stages = 0
-    for name, item in _entries(value):
+    for number, (name, item) in enumerate(_entries(value)):
+        if number >= limits.conditions:
+            raise wrong(
+                "OperationFailure", f"a query may have {limits.conditions} names of fields and operators"
+            )
         if name in _STAGES:
             raise invalid(f"Pipeline uses forbidden stages: {{{name!r}}}")
         if name in _CODE or name in _INTERNAL:

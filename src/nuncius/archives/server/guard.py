@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ class LoginGuard:
 
 
 class Slots:
-    """Counts the queries that wait or run; only used from the thread of the event loop.
+    """Shares the threads among the users; only used from the thread of the event loop.
 
     Parameters
     ----------
@@ -74,6 +75,23 @@ class Slots:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._running: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
+        self._turns: dict[str, asyncio.Semaphore] = {}
+
+    @contextmanager
+    def sending(self, user: str, size: int) -> Iterator[None]:
+        """Count an answer that waits until its reader has taken it."""
+        self._unread[user] += size
+        try:
+            yield
+        finally:
+            self._unread[user] -= size
+            if not self._unread[user]:
+                del self._unread[user]
+
+    def turn(self, user: str) -> asyncio.Semaphore:
+        """Return what is held while a thread works for a user: at most half of them work for the same one."""
+        return self._turns.setdefault(user, asyncio.Semaphore(max(1, self._limits.threads // 2)))
 
     @contextmanager
     def one(self, user: str) -> Iterator[None]:
@@ -82,7 +100,7 @@ class Slots:
         Raises
         ------
         Refusal
-            If the user, or the server, has as many as it may.
+            If the user, or the server, has as many as it may, or the user does not read what was answered.
         """
         if self._running[user] >= self._limits.queries_per_user:
             raise Refusal(
@@ -90,6 +108,8 @@ class Slots:
                 detail=f"{self._limits.queries_per_user} of your queries are still running",
                 retry_after_s=1,
             )
+        if self._unread[user] >= self._limits.unread_bytes:
+            raise Refusal(429, detail="your earlier answers have not been read", retry_after_s=5)
         if self._running.total() >= self._limits.queries:
             raise Refusal(503, detail="too many queries are running", retry_after_s=2)
         self._running[user] += 1
@@ -99,3 +119,4 @@ class Slots:
             self._running[user] -= 1
             if not self._running[user]:
                 del self._running[user]
+                self._turns.pop(user, None)

@@ -17,7 +17,7 @@ class Limits:
     body_bytes : int
         The largest body of a request, as Kowalski has it.
     body_s : float
-        How long a client may take to send it.
+        How long a client may take to send it, and to read each piece of an answer.
     query_s : float
         How long a whole request may take, whatever `max_time_ms` says.
     rows, answer_bytes : int
@@ -36,6 +36,14 @@ class Limits:
         How many queries run at once.
     queries_per_user, queries : int
         How many may wait or run at once, of one user and of all.
+    memory_bytes : int
+        How much the server may hold before queries that make it hold more are refused (only Linux says how much it is).
+    document_bytes : int
+        The largest document that a pipeline or a projection may make, about; as MongoDB.
+    unread_bytes : int
+        How much of answers that a user has not read may wait before the next query is refused.
+    conditions : int
+        The most names of fields and operators in a filter, projection or pipeline, at all depths together.
     gzip_bytes : int
         The smallest answer that is compressed.
     """
@@ -53,6 +61,10 @@ class Limits:
     threads: int = 4
     queries_per_user: int = 16
     queries: int = 64
+    memory_bytes: int = 900_000_000
+    document_bytes: int = 16 * 2**20
+    unread_bytes: int = 256_000_000
+    conditions: int = 5_000
     gzip_bytes: int = 65_536
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.language import bounded
+from nuncius.archives.language.bounds import check_time
 from nuncius.archives.server import checks
 from nuncius.archives.server.limits import forbidden, invalid, wrong
 from nuncius.archives.server.positions import angle_arcsec, read_positions
@@ -42,6 +43,7 @@ class Query:
     kwargs: dict[str, Any]
     time: TimeLeft
     catalogs: list[str] = field(default_factory=list)
+    computes: bool = False  # documents that are not those of the archive
     rows: int = 0
     bytes: int = 0
 
@@ -121,9 +123,10 @@ class Queries:
         """
         # Around everything: documents are read one by one, so that an answer that grows too large is never in memory.
         left = query.time.left_s()
-        with self._archive._database.deadline(left), bounded(left):
+        with self._archive._database.deadline(left), bounded(left, self._limits.memory_bytes):
             data = self._answers[query.type](query)
-        return _DONE + (b"}" if data is None else b',"data":' + data + b"}")
+        # Put together once: an answer may be large.
+        return b"".join([_DONE, *([] if data is None else [b',"data":', data]), b"}"])
 
     def _shortened(self, time: TimeLeft, most_ms: Any) -> TimeLeft:
         if most_ms is None:
@@ -137,7 +140,7 @@ class Queries:
 
     def _find(self, query: Query) -> bytes:
         name = self._catalog(query)
-        condition, projection = self._filter(query.query, required=True), self._projection(query.query)
+        condition, projection = self._filter(query.query, required=True), self._projection(query, query.query)
         sort, skip, limit = self._range(query.kwargs)
         if name is None:
             return b"[]"
@@ -175,6 +178,7 @@ class Queries:
             pipeline = read_literal(pipeline, self._limits)
         stages = checks.check_pipeline_shape(pipeline)
         checks.check_safe(stages, self.opened(), self._limits)
+        query.computes = True
         if name is None:
             return b"[]"
         found = self._archive.aggregate(name, _plain_ids(stages))
@@ -223,7 +227,7 @@ class Queries:
 
     def _skymap(self, query: Query) -> bytes:
         name, condition = self._catalog(query), self._filter(query.query, required=True)
-        projection = self._projection(query.query)
+        projection = self._projection(query, query.query)
         sort, skip, limit = self._range(query.kwargs)
         region = self._skymaps.region(query.query.get("skymap"))
         if name is None or name.endswith("_aux"):
@@ -275,7 +279,7 @@ class Queries:
             query.catalogs.append(name)
             if not isinstance(wishes, dict):
                 raise wrong("AttributeError", f"{type(wishes).__name__!r} object has no attribute 'get'")
-            condition, projection = self._filter(wishes), self._projection(wishes)
+            condition, projection = self._filter(wishes), self._projection(query, wishes)
             groups: list[list[Document]] = [[] for _ in names]
             wanted = Wanted(Projection(projection), [field for field, _ in sort])
             # Histories have no positions: in MongoDB, too, nothing is near any.
@@ -305,10 +309,17 @@ class Queries:
             )
 
     def _each(self, query: Query, found: Iterable[Document]) -> bytes:
-        return b"[" + b",".join([self._one(query, document) for document in found]) + b"]"
+        parts = [b"["]
+        for document in found:
+            parts += (self._one(query, document), b",")
+        parts[max(1, len(parts) - 1) :] = [b"]"]
+        return b"".join(parts)
 
     def _one(self, query: Query, document: Document) -> bytes:
         """Write one document of an answer, within its limits."""
+        check_time()
+        if query.computes:
+            checks.check_document(document, self._limits)
         text = encode(document)
         query.rows += 1
         query.bytes += len(text)
@@ -337,13 +348,14 @@ class Queries:
         plain: dict[str, Any] = _plain_ids(condition)
         return plain
 
-    def _projection(self, holder: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _projection(self, query: Query, holder: Mapping[str, Any]) -> dict[str, Any] | None:
         projection = self._value(holder.get("projection"))
         if not projection:
             return None
         if not isinstance(projection, dict):
             raise invalid("Unsupported projection specification")
         checks.check_safe(projection, self.opened(), self._limits)
+        query.computes |= any(isinstance(value, (str, dict, list)) for value in projection.values())
         return projection
 
     def _value(self, value: Any) -> Any:

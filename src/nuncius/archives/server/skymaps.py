@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nuncius.alerts.packets.compression import gunzip
+from nuncius.archives.language.bounds import check_time
 from nuncius.archives.server.limits import Refusal, forbidden, invalid, wrong
 from nuncius.errors import ConfigurationError, PacketError
 
@@ -24,6 +25,9 @@ _PERCENTS = (90.0, 95.0)
 _MOST_CONTOURS = 10
 _MOST_RANGES = 1_000_000
 _MOST_MAPS = 500  # of one user
+_MOST_BYTES = 100_000_000  # of the contours of one user
+_MOST_CONTENT = 64 << 20  # bytes of a map that was packed
+_MOST_VERTICES = 1_000
 _MOST_CELLS = 100_000  # of a cone, an ellipse or a polygon
 _SHOWN_CELLS = 5_000
 _FINEST_SHOWN = 10  # cells of 3.4 arcminutes
@@ -61,8 +65,16 @@ class SkyMaps:
         row = (owner, dateobs, None if trigger is None else str(trigger)[:100], json.dumps(aliases), name)
         with self._accounts._writing() as connection:
             (many,) = connection.execute("SELECT count(*) FROM skymaps WHERE owner = ?", (owner,)).fetchone()
-            if many >= _MOST_MAPS:
-                raise forbidden(f"{owner} has {many} sky maps; delete some first")
+            (size,) = connection.execute(
+                "SELECT coalesce(sum(length(low) + length(high)), 0) FROM contours JOIN skymaps ON skymap = id "
+                "WHERE owner = ?",
+                (owner,),
+            ).fetchone()
+            size += sum(moc.low.nbytes + moc.high.nbytes for moc in contours.values())
+            if many >= _MOST_MAPS or size > _MOST_BYTES:
+                raise forbidden(
+                    f"{owner} has {many} sky maps, which is all that there is room for; delete some first"
+                )
             done = connection.execute(
                 "INSERT OR IGNORE INTO skymaps (owner, dateobs, trigger_id, aliases, name, center) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -208,7 +220,10 @@ def _contours_of(
         if source is not None:
             mocs = {percent: _moc_of(to_region(source, percent / 100)) for percent in percents}
         else:
-            mocs = {percent: _cells_within(_shape(skymap, percent / 100)) for percent in percents}
+            mocs = {}
+            for percent in percents:
+                check_time()
+                mocs[percent] = _cells_within(_shape(skymap, percent / 100))
     except ConfigurationError as error:
         raise wrong("ValueError", f"the skymap can't be used: {error}") from None
     if any(len(moc.low) > _MOST_RANGES for moc in mocs.values()):
@@ -232,7 +247,7 @@ def _source(skymap: dict[str, Any]) -> Any:
         return None
     try:
         content = base64.b64decode(str(skymap["content"]), validate=True)
-        return gunzip(content) if content.startswith(_GZIP) else content
+        return gunzip(content, most=_MOST_CONTENT) if content.startswith(_GZIP) else content
     except (binascii.Error, ValueError) as error:
         if isinstance(error, PacketError):
             raise wrong("ValueError", f"content can't be unpacked: {error}") from None
@@ -245,8 +260,10 @@ def _shape(skymap: dict[str, Any], credible: float) -> Region:
 
     if "polygon" in skymap:
         vertices = skymap["polygon"]
-        if not isinstance(vertices, list) or len(vertices) > 10_000:
-            raise wrong("ValueError", "polygon must be a list of pairs of ra and dec")
+        if not isinstance(vertices, list) or len(vertices) > _MOST_VERTICES:
+            raise wrong(
+                "ValueError", f"polygon must be a list of at most {_MOST_VERTICES} pairs of ra and dec"
+            )
         return Polygon(vertices)
     # The errors are standard deviations of a normal distribution on the plane (Rayleigh's distribution of the radius).
     scale = math.sqrt(-2 * math.log1p(-credible))

@@ -107,7 +107,7 @@ def call(
     if isinstance(parsed, dict) or response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _answer(server, response, parsed)
     if response.status >= HTTPStatus.BAD_REQUEST:
-        text = response.body.decode("utf-8", "replace") or HTTPStatus(response.status).phrase
+        text = server.hidden(response.body.decode("utf-8", "replace")) or HTTPStatus(response.status).phrase
         return Answer({"status": "error", "message": text}, error=server.failure(response, None))
     if parsed is not None:
         return Answer({"status": "success", "message": kind, "data": parsed})
@@ -125,7 +125,8 @@ def _answer(server: KowalskiService, response: Response, parsed: Any = None) -> 
         raise server.failure(response, parsed)
     if refused or parsed.get("status") == "error":
         content = {"status": "error", "message": HTTPStatus(response.status).phrase} | parsed
-        return Answer(content | {"status": "error"}, error=server.failure(response, parsed))
+        content |= {"status": "error", "message": server.hidden(str(content["message"]))}
+        return Answer(content, error=server.failure(response, parsed))
     return Answer(parsed)
 
 

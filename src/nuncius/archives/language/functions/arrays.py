@@ -112,6 +112,9 @@ def _zip(given: dict[str, Any]) -> Any:
     if any(map(is_nothing, several)):
         return None
     several = [array("$zip", values) for values in several]
+    longest = max(map(len, several), default=0)
+    if longest * len(several) > LARGEST_ARRAY:
+        raise failed("$zip", f"makes no arrays of more than {LARGEST_ARRAY} elements together")
     defaults = given.get("defaults")
     if not given.get("useLongestLength", False):
         if defaults is not None:

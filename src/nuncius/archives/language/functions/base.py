@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from nuncius.archives.language.bounds import check_time
 from nuncius.archives.language.values import MISSING, has_operators, is_number, type_of
 from nuncius.errors import FilterError
 
@@ -78,6 +79,7 @@ class Function:
 
     def run(self, argument: Any, scope: Scope) -> Any:
         """Evaluate it."""
+        check_time()  # each may make a large array or text
         if self.lazy is not None:
             return self.lazy(argument, scope)
         if self.named is not None and self.takes_names(argument):

@@ -6,9 +6,11 @@ Source: the MongoDB manual, "String Expression Operators".
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.language.functions.base import (
+    LARGEST_ARRAY,
     LARGEST_TEXT,
     Function,
     failed,
@@ -22,6 +24,7 @@ from nuncius.archives.language.patterns import compile_pattern
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LARGEST_MATCHES = 100_000  # of one text; each is a document
 # What $trim takes for white space: the null character too.
 _BLANK = "\0\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B)))
 
@@ -67,7 +70,10 @@ def _split(value: Any, separator: Any) -> Any:
         return None
     if not text("$split", separator):
         raise failed("$split", "takes a separator that is not empty")
-    return text("$split", value).split(separator)
+    if text("$split", value).count(separator) >= LARGEST_ARRAY:
+        raise failed("$split", f"makes no array of more than {LARGEST_ARRAY} elements")
+    parts: list[str] = value.split(separator)
+    return parts
 
 
 def _trim(operator: str, strip: Callable[[str, str], str]) -> Callable[[dict[str, Any]], Any]:
@@ -125,7 +131,12 @@ def _regex_find(given: dict[str, Any]) -> Any:
 
 def _regex_find_all(given: dict[str, Any]) -> list[Any]:
     pattern = _finder("$regexFindAll")(given)
-    return [_described(match) for match in pattern.finditer(given["input"])] if pattern else []
+    if pattern is None:
+        return []
+    found = [_described(match) for match in islice(pattern.finditer(given["input"]), LARGEST_MATCHES + 1)]
+    if len(found) > LARGEST_MATCHES:
+        raise failed("$regexFindAll", f"makes no array of more than {LARGEST_MATCHES} matches")
+    return found
 
 
 def _replace(operator: str, count: int) -> Callable[[dict[str, Any]], Any]:
