@@ -116,7 +116,9 @@ class Archive:
         condition = self._checked(filter)
         _check_range(skip, limit)
         deadline = self._deadline(timeout_s)
-        return self._driver.run(self._backend.count(catalog, condition, deadline, skip=skip, limit=limit))
+        return self._driver.run(
+            self._backend.count(catalog, condition, deadline, skip=skip, limit=limit)
+        )
 
     def estimated_count(self, catalog: str, *, timeout_s: float | None = None) -> int:
         """Return about how many documents a catalog has, without counting them."""

@@ -201,7 +201,9 @@ class EmbeddedArchive(Archive):
         from nuncius.archives.embedded.export import export
 
         with progress_bar("documents exported", wanted=progress) as advance:
-            return self._driver.run(calling(export, self._database, path, catalogs=catalogs, advance=advance))
+            return self._driver.run(
+                calling(export, self._database, path, catalogs=catalogs, advance=advance)
+            )
 
     def create_index(self, catalog: str, field: str) -> None:
         """Make an index, so that filters and sort orders on a field need not read every document.

@@ -58,7 +58,9 @@ class KowalskiArchive(Archive):
         ForbiddenError
             If it would change something on the server: see `drop`.
         """
-        return self._driver.run(operations.query(self._backend.server, query, self._deadline(timeout_s)))
+        return self._driver.run(
+            operations.query(self._backend.server, query, self._deadline(timeout_s))
+        )
 
     def api(
         self,
@@ -106,7 +108,9 @@ class KowalskiArchive(Archive):
 
     def catalog_info(self, catalog: str, *, timeout_s: float | None = None) -> dict[str, Any]:
         """Return the server's statistics of a catalog: documents, bytes, indexes."""
-        return self._driver.run(operations.catalog_info(self._backend, catalog, self._deadline(timeout_s)))
+        return self._driver.run(
+            operations.catalog_info(self._backend, catalog, self._deadline(timeout_s))
+        )
 
     # Cutouts ----------------------------------------------------------------------------------------------------------
 
@@ -167,7 +171,9 @@ class KowalskiArchive(Archive):
 
     # Sky maps ---------------------------------------------------------------------------------------------------------
 
-    def add_skymap(self, skymap: Mapping[str, Any], *, timeout_s: float | None = None) -> dict[str, Any]:
+    def add_skymap(
+        self, skymap: Mapping[str, Any], *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
         """Give the server a sky map.
 
         Parameters
