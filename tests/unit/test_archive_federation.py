@@ -310,6 +310,9 @@ def test_a_federation_shows_no_secret_and_closes_its_members(tmp_path, monkeypat
             "far": {"url": f"kowalski+{server.url}", "token": "hunter2-and-more"},
             "here": {"url": str(tmp_path / "night.db")},
         }
+        with pytest.raises(nuncius.errors.NotFoundError, match="'here': there is no file"):
+            nuncius.open_archive(members)  # it makes none: a slip of the pen would look like an empty archive
+        nuncius.open_archive(tmp_path / "night.db").close()
         with nuncius.open_archive(members) as archive:
             assert "stars" in archive.catalogs()
             import pickle

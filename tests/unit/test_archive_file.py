@@ -98,6 +98,24 @@ def test_urls_that_mean_no_archive_are_refused(url, said):
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("host:4000", {}),
+        ("127.0.0.1:4000", {}),
+        ("night.db", {"credentials": ("me", "secret")}),
+        ("night.db", {"token": "secret"}),
+        ("night.db", {"verify": "/some/file.pem"}),
+    ],
+)
+def test_what_is_meant_for_a_server_makes_no_file(tmp_path, monkeypatch, path, options):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match="for a server write kowalski") as raised:
+        open_archive(path, **options)
+    assert "secret" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_relative_path_stays_where_it_was_opened(tmp_path, monkeypatch):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

@@ -250,6 +250,7 @@ class Backend(ABC):
         """
         import numpy as np
 
+        yield from self.known(right.catalog, deadline)  # before anything large is fetched
         wanted = Wanted(left.projection, [POSITION])
         found = yield from self.find(replace(left, projection=_fields(wanted)), deadline)
         found = yield Call(list, (found,))  # it may be read only now

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nuncius._core.operations import Gather
 from nuncius.archives.backend import Backend, no_such_catalog
 from nuncius.archives.chunks import search
-from nuncius.errors import DeadlineError, ServerError, UnreachableError
+from nuncius.errors import DeadlineError, LoginError, ServerError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -80,6 +80,14 @@ class FederationBackend(Backend):
                     member.catalogs = frozenset(outcome.result())
                 except _ASIDE as error:
                     self._note(member, error)
+                except LoginError as error:
+                    # Not passed over: whoever gave a wrong password wants to know it, and of whom.
+                    raise LoginError(
+                        f"{member.name}: {error.message}",
+                        service=error.service,
+                        url=error.url,
+                        status=error.status,
+                    ) from error
             if all(member.error is not None for member in self.members):
                 raise self._nobody("the names of the catalogs", [m.error for m in self.members if m.error])
         return sorted(frozenset().union(*(member.catalogs for member in self.members)))
@@ -256,7 +264,7 @@ class FederationBackend(Backend):
     def _note(self, member: Member, error: NunciusError) -> None:
         member.error = error
         member.ill_until = time.monotonic() + _ILL_S
-        log.warning("%s is asked last for %g s: %s", member.name, _ILL_S, error)
+        log.warning("the archive %r is asked last for %g s: %s", member.name, _ILL_S, error)
 
     def _nobody(self, what: str, errors: Sequence[NunciusError]) -> NunciusError:
         return UnreachableError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 from nuncius._core.drivers import AsyncDriver, Driver
 from nuncius.archives._async import AsyncArchive
 from nuncius.archives._sync import Archive
-from nuncius.errors import ConfigurationError
+from nuncius.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,7 @@ _SCHEMES = (
     "duckdb",
     "sqlite",
 )
+_HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/.*)?")
 _OPTIONS = frozenset({"url", "credentials", "token", "timeout_s", "read_only"})
 
 
@@ -177,12 +179,25 @@ def _face(url: Any, is_async: bool, verify: bool | str, options: dict[str, Any])
         return (AsyncArchive if is_async else Archive)(
             FederationBackend(members), driver(verify=verify), timeout_s=timeout_s
         )
+    if "://" not in str(url):
+        _check_file(str(url), verify, options)
     backend = _backend(url, options)
     if backend.service == "mongodb" and verify is not True:
         raise ConfigurationError(
             "MongoDB takes its certificates from the URL: mongodb://host/database?tls=true&tlsCAFile=/path/to/file.pem"
         )
     return _face_class(backend.service, is_async)(backend, driver(verify=verify), timeout_s=timeout_s)
+
+
+def _check_file(path: str, verify: bool | str, options: Mapping[str, Any]) -> None:
+    """Refuse what looks like a file because the beginning of a URL was forgotten."""
+    meant = _HOST_AND_PORT.fullmatch(path) and not Path(path).exists()
+    if meant or verify is not True or options["credentials"] is not None or options["token"] is not None:
+        raise ConfigurationError(
+            f"{path!r} is the path of a file, which takes no login and no verify=; for a server write "
+            f"kowalski+https://{path} or boom+https://{path}",
+            url=path,
+        )
 
 
 def _face_class(service: str, is_async: bool) -> Any:
@@ -198,13 +213,16 @@ def _face_class(service: str, is_async: bool) -> Any:
 
 
 def _member(name: Any, value: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return URL and options of a member of a federation."""
+    """Return URL and options of a member of a federation. A file has to exist: a federation is asked, not made."""
     if not isinstance(value, Mapping):
-        return value, options
+        value = {"url": value}
     unknown = sorted(set(value) - _OPTIONS)
     if unknown or "url" not in value:
         problem = f"knows no {', '.join(map(repr, unknown))}" if unknown else "has no 'url'"
         raise ConfigurationError(f"the archive {name!r} {problem}; it takes {', '.join(sorted(_OPTIONS))}")
+    path = Path(str(value["url"]))
+    if "://" not in str(value["url"]) and not path.expanduser().is_file():
+        raise NotFoundError(f"the archive {name!r}: there is no file {path}", position=str(path))
     return value["url"], {**options, **{key: item for key, item in value.items() if key != "url"}}
 
 

@@ -13,7 +13,18 @@ from nuncius.archives.documents import survey_of_catalog
 from nuncius.cli.tables import print_documents, print_json, print_table
 
 _ARCHIVE = click.argument("archive")
-_FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+
+
+class _ArchiveFile(click.Path):
+    """The path of an archive in a file; what only such a one can do is refused for a server before anything is asked."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if "://" in str(value):
+            self.fail(f"{value}: only an archive in a file can do this; give its path", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_FILE = click.argument("file", type=_ArchiveFile(dir_okay=False, path_type=Path), is_eager=True)
 _CATALOG = click.argument("catalog")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line a document.")
 _FIELDS = click.option("--fields", metavar="A,B.C", help="The fields to show, with dots for nested ones.")
@@ -46,10 +57,10 @@ def info(archive: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    if "bytes" in found:
+    if "layout" in found:
         click.echo(f"{found['path']}: {found['bytes'] / 1e6:.1f} MB, layout {found['layout']}")
     else:
-        click.echo(f"{found['url']}: {found['service']}, {len(found['catalogs'])} catalogs")
+        click.echo(f"{archive}: {len(found['catalogs'])} catalogs")
     print_table([{"catalog": name, **numbers} for name, numbers in found["catalogs"].items()])
 
 

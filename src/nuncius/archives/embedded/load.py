@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
 
 _CHUNK_ROWS = 20_000
+_MOST_BEYOND = 0.25  # of the rows; some catalogs write -999 for what they don't know
 _ATTEMPTS = itertools.count()
 
 # How catalogs call right ascension and declination, in small letters.
@@ -111,6 +112,7 @@ def load_catalog(
         while not loader.load(reader):
             pass
         with database.writing():
+            loader.check_positions()
             _check_name(database, name, replace=replace)  # another program may have been quicker
             _check_ids(database, made)
             database.publish_reference(made, name)
@@ -167,13 +169,16 @@ class _Loader:
         self.choice = choice
         self.rows = 0
         self.skipped = 0
+        self._beyond = 0  # rows with a declination that no place on the sky has
+        self._first_skipped: tuple[int, Any, Any] | None = None
         self._database = database
         self._made = made
         self._advance = advance or (lambda count: None)  # noqa: ARG005
 
     def load(self, reader: TableReader) -> bool:
         """Write all pieces; tells whether that went through, and has not to begin anew."""
-        self.rows = self.skipped = 0
+        self.rows = self.skipped = self._beyond = 0
+        self._first_skipped = None
         with self._database.writing() as connection:
             connection.execute(f"DROP TABLE IF EXISTS {quoted(self._made)}")
             self._database.create_reference(self._made)
@@ -203,9 +208,36 @@ class _Loader:
                 f"INSERT INTO {quoted(self._made)} (_id, ra, dec, hpx, document, extras) VALUES (?, ?, ?, ?, ?, ?)",
                 rows,
             )
+        self._note_skipped(piece, known, dec)
         self.rows += count
-        self.skipped += count - int(known.sum())
         self._advance(count)
+
+    def check_positions(self) -> None:
+        """Refuse a table whose columns are not what they were taken for.
+
+        Raises
+        ------
+        ConfigurationError
+            If no row has a position, or many have a declination beyond the poles.
+        """
+        many_beyond = self._beyond > self.rows * _MOST_BEYOND
+        if self._first_skipped is None or not (many_beyond or self.skipped == self.rows):
+            return
+        row, ra, dec = self._first_skipped
+        cure = "are ra and dec swapped?" if many_beyond else "name the right columns with ra and dec"
+        raise ConfigurationError(
+            f"{self.skipped} of {self.rows} rows have no position on the sky in the columns {self.choice.ra!r} and "
+            f"{self.choice.dec!r}: row {row} has {ra!r} and {dec!r}; {cure}",
+            position=f"row {row}",
+        )
+
+    def _note_skipped(self, piece: list[Column], known: Any, dec: Floats) -> None:
+        self.skipped += int((~known).sum())
+        self._beyond += int((np.abs(np.nan_to_num(dec)) > 90).sum())
+        if self._first_skipped is None and not known.all():
+            index = int(np.flatnonzero(~known)[0])
+            columns = {column.name: column.values[index] for column in piece}
+            self._first_skipped = self.rows + index, columns[self.choice.ra], columns[self.choice.dec]
 
     def _positions(self, piece: list[Column]) -> tuple[Floats, Floats]:
         """Return the positions of a piece in degrees; what is none is not a number."""
@@ -237,12 +269,15 @@ def _in_degrees(column: Column) -> Floats:
 
 
 def _of_texts(ra: list[Any], dec: list[Any]) -> tuple[Floats, Floats]:
-    """Read sexagesimal texts of hours and degrees."""
+    """Read sexagesimal texts of hours and degrees; numbers are degrees also where a column has other texts as well."""
     found = np.full((len(ra), 2), np.nan)
     for index, pair in enumerate(zip(ra, dec, strict=True)):
-        with contextlib.suppress(ConfigurationError):
-            alpha, delta, _ = to_positions(pair)
-            found[index] = alpha[0], delta[0]
+        try:
+            found[index] = float(pair[0]), float(pair[1])
+        except (TypeError, ValueError):
+            with contextlib.suppress(ConfigurationError):
+                alpha, delta, _ = to_positions(pair)
+                found[index] = alpha[0], delta[0]
     return found[:, 0], found[:, 1]
 
 

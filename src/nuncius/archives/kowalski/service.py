@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Request
-from nuncius._core.retry import send
+from nuncius._core.retry import retry_after_s, send
 from nuncius.archives.kowalski.wire import to_body
 from nuncius.archives.session import JSON, Session, parsed, read, text_of
 from nuncius.credentials import Token
@@ -80,6 +80,16 @@ class KowalskiService(Session):
         # A server that quotes what it was sent must not bring the password into our message.
         response = replace(response, body=response.body.replace(login.reveal().encode(), b"***"))
         answer = parsed(response)
+        if response.status == 429:
+            raise LoginError(
+                f"{self.base} takes no login now, because there were too many"
+                + (
+                    f"; try again in {wait:.0f} s"
+                    if (wait := retry_after_s(response))
+                    else "; try again later"
+                ),
+                **self.facts(response),
+            )
         if response.status in {400, 401, 403}:
             raise LoginError(
                 f"{self.base} refuses the login of {login.username!r} (from {login.source}): "
