@@ -19,7 +19,7 @@ MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 """The largest packet that is unpacked: two thousand times the largest alert of any survey."""
 
 
-def gunzip(data: bytes, *, most: int = MAX_UNPACKED_BYTES) -> bytes:
+def gunzip(data: bytes, *, most: int | None = None) -> bytes:
     """Unpack gzip data to no more than so many bytes."""
     return _members(data, lambda: zlib.decompressobj(31), magic=b"\x1f\x8b", name="gzip", most=most)
 
@@ -71,11 +71,11 @@ def _members(
     magic: bytes | None = None,
     name: str,
     exact: bool = True,
-    most: int = MAX_UNPACKED_BYTES,
+    most: int | None = None,
 ) -> bytes:
     """Unpack all members of the data: files of gzip and bzip2 may hold several, one behind the other."""
     parts: list[bytes] = []
-    room = most
+    room = most = MAX_UNPACKED_BYTES if most is None else most
     while not parts or data:
         if parts and (magic is None or not data.startswith(magic)):
             raise PacketError(f"{len(data)} bytes are left over behind the {name} data")
@@ -109,6 +109,7 @@ def _grow(decompress_into: Any, data: bytes, *, name: str) -> bytes:
             size *= 8
 
 
-def _limit(size: int, *, name: str, most: int = MAX_UNPACKED_BYTES) -> None:
+def _limit(size: int, *, name: str, most: int | None = None) -> None:
+    most = MAX_UNPACKED_BYTES if most is None else most
     if size > most:
         raise PacketError(f"{name} data unpack to more than the {most} bytes allowed")

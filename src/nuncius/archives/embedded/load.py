@@ -218,12 +218,15 @@ class _Loader:
         Raises
         ------
         ConfigurationError
-            If no row has a position, or many have a declination beyond the poles.
+            If no row has a position that can be read, or many have a declination beyond the poles.
         """
-        many_beyond = self._beyond > self.rows * _MOST_BEYOND
-        if self._first_skipped is None or not (many_beyond or self.skipped == self.rows):
+        if self._first_skipped is None:
             return
         row, ra, dec = self._first_skipped
+        many_beyond = self._beyond > max(1, self.rows * _MOST_BEYOND)
+        unreadable = self.skipped == self.rows and (isinstance(ra, str) or isinstance(dec, str))
+        if not (many_beyond or unreadable):
+            return
         cure = "are ra and dec swapped?" if many_beyond else "name the right columns with ra and dec"
         raise ConfigurationError(
             f"{self.skipped} of {self.rows} rows have no position on the sky in the columns {self.choice.ra!r} and "
