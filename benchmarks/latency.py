@@ -100,7 +100,7 @@ def _delay_ms(headers: Any) -> float:
 
 
 def _poll(server: str, count: int) -> list[float]:
-    from nuncius.streams.kafka import DEFAULTS
+    from nuncius.streams.kafka.connection import DEFAULTS
 
     consumer = plain_consumer(server, DEFAULTS, from_end=True)
     delays_ms: list[float] = []

@@ -82,7 +82,7 @@ def _polled(server: str, count: int) -> Iterator[Any]:
     """Give the memory after the imports, then the messages."""
     import confluent_kafka  # noqa: F401 - so that its cost is known
 
-    from nuncius.streams.kafka import DEFAULTS
+    from nuncius.streams.kafka.connection import DEFAULTS
 
     yield _peak_mb()
     consumer = plain_consumer(server, DEFAULTS)

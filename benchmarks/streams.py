@@ -12,7 +12,7 @@ from benchmarks import packets
 from benchmarks.kafka import PARTITIONS, RETAINED_BYTES, TOPIC, broker, plain_consumer
 from benchmarks.measure import Goal, Table, check, interleaved
 from nuncius import open_stream
-from nuncius.streams.kafka import DEFAULTS
+from nuncius.streams.kafka.connection import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,8 +14,10 @@ from nuncius import open_stream
 from nuncius.aio import open_stream as open_async_stream
 from nuncius.streams import Stream
 from nuncius.streams.bounds import Stop
-from nuncius.streams.engine import Engine, Rules
+from nuncius.streams.engine import Engine
 from nuncius.streams.quarantine import Quarantine
+from nuncius.streams.reading import PacketReader
+from nuncius.streams.rules import Rules
 from nuncius.streams.transport import End, Message, Transport
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -254,6 +256,7 @@ def scripted(script, folder, **options):
         "validate": False,
         "connect_timeout_s": 5,
         "stop": Stop(),
+        "read": PacketReader(options.pop("schema", None)),
     } | options
     engine = Engine(transport, Rules(**rules), Quarantine(folder, limit))
     return Stream(engine, "script://"), transport

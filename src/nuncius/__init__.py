@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from nuncius.alerts.lightcurve import LightCurve
     from nuncius.alerts.notice import Notice
     from nuncius.archives import open_archive
-    from nuncius.brokers import open_stream
+    from nuncius.brokers import open_publisher, open_stream
     from nuncius.errors import NunciusError
     from nuncius.sandbox import Sandbox
 
@@ -25,6 +25,7 @@ _HOMES = {
     "NunciusError": "nuncius.errors",
     "Sandbox": "nuncius.sandbox",
     "open_archive": "nuncius.archives",
+    "open_publisher": "nuncius.brokers",
     "open_stream": "nuncius.brokers",
     "read_packets": "nuncius.alerts.alert",
 }
@@ -37,6 +38,7 @@ __all__ = [
     "Sandbox",
     "__version__",
     "open_archive",
+    "open_publisher",
     "open_stream",
     "read_packets",
 ]

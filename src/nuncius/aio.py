@@ -8,6 +8,7 @@
 """
 
 from nuncius.archives.opening import open_async_archive as open_archive
+from nuncius.brokers import open_async_publisher as open_publisher
 from nuncius.brokers import open_async_stream as open_stream
 
-__all__ = ["open_archive", "open_stream"]
+__all__ = ["open_archive", "open_publisher", "open_stream"]

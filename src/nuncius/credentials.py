@@ -92,7 +92,11 @@ CredentialsLike: TypeAlias = "Credentials | tuple[str, str] | Mapping[str, Any] 
 
 
 def find_credentials(
-    service: str, given: CredentialsLike = None, *, host: str | None = None
+    service: str,
+    given: CredentialsLike = None,
+    *,
+    host: str | None = None,
+    variables: tuple[str, str] | None = None,
 ) -> Credentials | None:
     """Find a login; None if there is none.
 
@@ -107,6 +111,8 @@ def find_credentials(
         The argument.
     host : str, optional
         Where the service is.
+    variables : (str, str), optional
+        The service's own variables for the name and the secret, looked at after ours.
 
     Raises
     ------
@@ -127,14 +133,9 @@ def find_credentials(
             raise ConfigurationError("credentials= takes (username, password), both texts")
         return Credentials(given[0], given[1])
     prefix = _prefix(service)
-    # An empty variable is one that somebody has taken back.
-    username = os.environ.get(f"{prefix}_USERNAME") or None
-    password = os.environ.get(f"{prefix}_PASSWORD") or None
-    if (username is None) != (password is None):
-        missing = "PASSWORD" if password is None else "USERNAME"
-        raise ConfigurationError(f"{prefix}_{missing} is not set, but its partner is; set both or none")
-    if username is not None and password is not None:
-        return Credentials(username, password, source=f"{prefix}_USERNAME and {prefix}_PASSWORD")
+    for names in ((f"{prefix}_USERNAME", f"{prefix}_PASSWORD"), variables):
+        if names is not None and (found := _from_environment(*names)) is not None:
+            return found
     table, source = _table(service, host)
     if isinstance(table.get("username"), str) and isinstance(table.get("password"), str):
         return Credentials(table["username"], table["password"], source=source)
@@ -160,6 +161,17 @@ def find_token(service: str, given: str | Token | None = None, *, host: str | No
         return Token(value, source=name)
     table, source = _table(service, host)
     return Token(table["token"].strip(), source=source) if isinstance(table.get("token"), str) else None
+
+
+def _from_environment(name: str, secret: str) -> Credentials | None:
+    # An empty variable is one that somebody has taken back.
+    username, password = os.environ.get(name) or None, os.environ.get(secret) or None
+    if (username is None) != (password is None):
+        missing = secret if password is None else name
+        raise ConfigurationError(f"{missing} is not set, but its partner is; set both or none")
+    if username is None or password is None:
+        return None
+    return Credentials(username, password, source=f"{name} and {secret}")
 
 
 def _prefix(service: str) -> str:

@@ -1,4 +1,13 @@
-"""Where settings and state live on this machine."""
+"""Where settings and state live on this machine, and what they say of a service.
+
+A setting is looked for in the argument, in ``NUNCIUS_<SERVICE>_<NAME>``, and in ``config.toml`` in the user's
+configuration folder, which has a table for each service::
+
+    [antares]
+    servers = "kafka.antares.noirlab.edu:9092"
+    ssl_ca_location = "/home/jane/kafka-ca.pem"
+    group = "jane-night"
+"""
 
 from __future__ import annotations
 
@@ -8,9 +17,10 @@ import os
 import re
 import secrets
 import tempfile
+import tomllib
 from pathlib import Path
 
-from nuncius.errors import StorageError
+from nuncius.errors import ConfigurationError, StorageError
 
 
 def data_dir() -> Path:
@@ -24,13 +34,44 @@ def data_dir() -> Path:
 
 
 def config_dir() -> Path:
-    """Return the folder of `credentials.toml`; `NUNCIUS_CONFIG_DIR` moves it."""
+    """Return the folder of `config.toml` and `credentials.toml`; `NUNCIUS_CONFIG_DIR` moves it."""
     moved = os.environ.get("NUNCIUS_CONFIG_DIR")
     if moved:
         return Path(moved).expanduser()
     import platformdirs
 
     return Path(platformdirs.user_config_dir("nuncius"))
+
+
+def find_setting(service: str, name: str) -> str | None:
+    """Return what the environment or ``config.toml`` says of a service; None if neither does.
+
+    Parameters
+    ----------
+    service : str
+        Such as ``"antares"``.
+    name : str
+        ``servers``, ``ssl_ca_location`` or ``group``.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is no TOML, or the value is no text.
+    """
+    if value := os.environ.get(f"NUNCIUS_{service}_{name}".upper().replace("-", "_")):
+        return value
+    path = config_dir() / "config.toml"
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is no TOML: {error}", position=str(path)) from error
+    table = tables.get(service)
+    value = table.get(name) if isinstance(table, dict) else None
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{path}: {name} in [{service}] is not a text", position=str(path))
+    return value
 
 
 def default_group() -> str:

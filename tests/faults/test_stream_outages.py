@@ -243,8 +243,8 @@ def test_members_that_leave_together_bring_nothing_again(cluster, url, topic, gr
         stream.__enter__()
     assert wait_until(
         lambda: (
-            sum(len(stream._engine._ledgers) for stream in streams) == 4
-            and all(stream._engine._ledgers for stream in streams)
+            sum(len(stream._engine._book.ledgers) for stream in streams) == 4
+            and all(stream._engine._book.ledgers for stream in streams)
         ),
         timeout_s=25,
     )
@@ -283,7 +283,7 @@ with nuncius.open_stream(sys.argv[1], group=sys.argv[2], config=eval(sys.argv[3]
         assert line_of(child) == "ready"
         seen = Counter()
         with open_stream(url, group=group, config=QUICK) as stream:
-            assert wait_until(lambda: 0 < len(stream._engine._ledgers) < 4, timeout_s=15)
+            assert wait_until(lambda: 0 < len(stream._engine._book.ledgers) < 4, timeout_s=15)
             produce(cluster.server, topic, packets(100))
             while (alert := stream.poll(1.5)) is not None:
                 seen[alert.alert_id] += 1

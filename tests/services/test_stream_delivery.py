@@ -13,6 +13,7 @@ import pytest
 
 from nuncius import open_stream
 from nuncius.aio import open_stream as open_async_stream
+from nuncius.streams import book as book_module
 from nuncius.streams import engine as engine_module
 from streams_support import (
     PARTITIONS,
@@ -285,8 +286,8 @@ def test_threads_acknowledge_while_others_read(server, topic, url, group, rest):
 def members_ready(*streams):
     return wait_until(
         lambda: (
-            all(stream._engine._ledgers for stream in streams)
-            and sum(len(stream._engine._ledgers) for stream in streams) == PARTITIONS
+            all(stream._engine._book.ledgers for stream in streams)
+            and sum(len(stream._engine._book.ledgers) for stream in streams) == PARTITIONS
         ),
         timeout_s=20,
     )
@@ -355,7 +356,7 @@ def test_a_member_that_joins_later_takes_its_share_and_nothing_is_lost(server, t
 
 def test_a_slow_caller_stays_in_the_group(server, topic, url, group, monkeypatch):
     """With a full queue polling goes on, so that a caller may be slower than the group's time limit."""
-    monkeypatch.setattr(engine_module, "_QUEUE_ALERTS", 20)
+    monkeypatch.setattr(book_module, "_QUEUE_ALERTS", 20)
     produce(server, topic, packets(600))
     config = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
     seen = Counter()
@@ -371,7 +372,7 @@ def test_a_slow_caller_stays_in_the_group(server, topic, url, group, monkeypatch
 
 
 def test_the_queue_is_bounded_in_bytes(server, topic, url, group, monkeypatch):
-    monkeypatch.setattr(engine_module, "_QUEUE_BYTES", 400_000)
+    monkeypatch.setattr(book_module, "_QUEUE_BYTES", 400_000)
     produce(
         server, topic, [b'{"candid": %d, "text": "%s"}' % (number, b"x" * 10_000) for number in range(800)]
     )
@@ -386,7 +387,7 @@ def test_the_queue_is_bounded_in_bytes(server, topic, url, group, monkeypatch):
 
 
 def test_many_small_messages_are_bounded_in_number(server, topic, url, group, monkeypatch):
-    monkeypatch.setattr(engine_module, "_QUEUE_ALERTS", 1000)
+    monkeypatch.setattr(book_module, "_QUEUE_ALERTS", 1000)
     produce(server, topic, packets(20_000))
     with open_stream(url, group=group, stop="end", config=QUICK) as stream:
         assert wait_until(lambda: stream.stats().paused)
@@ -420,7 +421,7 @@ async def test_alerts_that_expire_while_the_stream_is_open_are_told(
     open_any, server, topic, url, group, caplog, monkeypatch
 ):
     """A slow caller's partitions are paused; when the broker drops what he has not read, he is told."""
-    monkeypatch.setattr(engine_module, "_QUEUE_ALERTS", 2)
+    monkeypatch.setattr(book_module, "_QUEUE_ALERTS", 2)
     monkeypatch.setattr(engine_module, "_HOLD_S", 0.0)
     produce(server, topic, packets(3), partition=0)
     with caplog.at_level(logging.WARNING, "nuncius.streams"):

@@ -149,9 +149,9 @@ async def test_a_move_after_the_end_was_seen(open_any, server, topic, url, membe
 
 
 async def test_a_move_while_the_queue_is_full(open_any, server, topic, url, member, monkeypatch):
-    from nuncius.streams import engine as engine_module
+    from nuncius.streams import book as book_module
 
-    monkeypatch.setattr(engine_module, "_QUEUE_ALERTS", 10)
+    monkeypatch.setattr(book_module, "_QUEUE_ALERTS", 10)
     produce(server, topic, packets(2000))
     async with open_any(url, stop="end", **member) as stream:
         await take(stream, 1)

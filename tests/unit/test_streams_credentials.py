@@ -12,7 +12,7 @@ import pytest
 import nuncius.aio
 from nuncius import open_stream
 from nuncius.alerts.packets.registry import RegistrySchemas
-from nuncius.brokers import _kafka_parts
+from nuncius.brokers.places import parse_place
 from nuncius.credentials import Credentials, find_credentials
 from nuncius.errors import ConfigurationError, NunciusError, UnreachableError
 
@@ -149,7 +149,7 @@ def test_a_password_in_a_url_is_refused_with_its_cure():
     with pytest.raises(
         ConfigurationError, match=r"kafka://broker:9093/alerts.*credentials=.*NUNCIUS_KAFKA_PASSWORD"
     ):
-        _kafka_parts(f"kafka://jane:{SECRET}@broker:9093/alerts", None)
+        parse_place(f"kafka://jane:{SECRET}@broker:9093/alerts")
 
 
 def test_nothing_that_goes_wrong_shows_the_password(caplog):

@@ -22,7 +22,9 @@ from nuncius.errors import (
     UnreachableError,
     UnsupportedError,
 )
+from nuncius.streams import book as book_module
 from nuncius.streams import engine as engine_module
+from nuncius.streams import intake as intake_module
 from nuncius.streams.bounds import Stop
 from streams_support import TOPIC, end, ids, message, messages, packet, scripted, wait_until
 
@@ -513,7 +515,7 @@ def test_threads_may_acknowledge(folder):
 
 
 def test_a_caller_who_acknowledges_nothing_is_warned(folder, monkeypatch, caplog):
-    monkeypatch.setattr(engine_module, "_WARN_UNACKNOWLEDGED_S", 0.1)
+    monkeypatch.setattr(book_module, "_WARN_UNACKNOWLEDGED_S", 0.1)
     stream, _ = scripted([messages(5)], folder, acknowledge="manual", max_unacknowledged=2)
     with stream, caplog.at_level(logging.WARNING, "nuncius.streams"):
         next(stream), next(stream)
@@ -574,7 +576,7 @@ def test_a_bad_message_can_be_skipped(folder, caplog):
 
 @pytest.mark.parametrize("on_error", ["quarantine", "skip"])
 def test_when_nothing_can_be_read_the_stream_stops_and_finishes_nothing(folder, monkeypatch, on_error):
-    monkeypatch.setattr(engine_module, "_POISONED_RUN", 50)
+    monkeypatch.setattr(intake_module, "_POISONED_RUN", 50)
     script = [messages(3), [message(offset, b"rubbish") for offset in range(3, 60)]]
     stream, transport = scripted(script, folder, on_error=on_error)
     with pytest.raises(QuarantineFullError, match="the last 50 messages could not be read"), stream:
@@ -584,7 +586,7 @@ def test_when_nothing_can_be_read_the_stream_stops_and_finishes_nothing(folder, 
 
 
 def test_one_good_message_among_many_bad_ones_keeps_the_stream_going(folder, monkeypatch):
-    monkeypatch.setattr(engine_module, "_POISONED_RUN", 50)
+    monkeypatch.setattr(intake_module, "_POISONED_RUN", 50)
     values = [message(offset, b"rubbish" if (offset + 1) % 50 else None) for offset in range(200)]
     stream, transport = scripted([values, [end()]], folder, stop=Stop(at_end=True))
     with stream:
@@ -716,7 +718,7 @@ def test_closing_does_not_wait_for_a_registry_that_is_away(folder):
 
 
 def test_a_full_queue_pauses_and_an_emptied_one_goes_on(folder, monkeypatch):
-    monkeypatch.setattr(engine_module, "_QUEUE_ALERTS", 10)
+    monkeypatch.setattr(book_module, "_QUEUE_ALERTS", 10)
     monkeypatch.setattr(engine_module, "_HOLD_S", 0.1)
     stream, transport = scripted(
         [messages(10), *[[]] * 3, messages(5, first=10), [end()]], folder, stop=Stop(at_end=True)
@@ -730,7 +732,7 @@ def test_a_full_queue_pauses_and_an_emptied_one_goes_on(folder, monkeypatch):
 
 
 def test_the_queue_is_bounded_in_number_and_bytes(folder, monkeypatch):
-    monkeypatch.setattr(engine_module, "_QUEUE_BYTES", 200_000)
+    monkeypatch.setattr(book_module, "_QUEUE_BYTES", 200_000)
     monkeypatch.setattr(engine_module, "_HOLD_S", 0.0)
     padding = "x" * 10_000
 

@@ -22,7 +22,8 @@ from nuncius.errors import (
     UnreachableError,
 )
 from nuncius.streams.bounds import Start
-from nuncius.streams.kafka import DEFAULTS, KafkaTransport, _configuration
+from nuncius.streams.kafka import KafkaTransport, Security, connect
+from nuncius.streams.kafka.connection import DEFAULTS
 
 URL = "kafka://127.0.0.1:1/alerts"
 
@@ -32,46 +33,55 @@ def own_data_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("NUNCIUS_DATA_DIR", str(tmp_path))
 
 
-def transport(**options):
+def connection(servers, config=None, credentials=None):
+    security = Security() if credentials else Security(None, tls=False)
+    return connect(servers, security, credentials=credentials, config=config)
+
+
+def configuration(servers, group, config, credentials):
+    return connection(servers, config, credentials).consumer_settings(group)
+
+
+def transport(credentials=None, **options):
     given = {"group": "g", "start": Start("committed"), "reset": False} | options
-    return KafkaTransport("broker:9092", ["alerts"], **given)
+    return KafkaTransport(connection("broker:9092", credentials=credentials), ["alerts"], **given)
 
 
 # Settings ---------------------------------------------------------------------------------------------------------------
 
 
 def test_positions_are_never_committed_on_delivery():
-    made = _configuration("broker:9092", "g", {}, None)
+    made = configuration("broker:9092", "g", {}, None)
     assert made["enable.auto.offset.store"] is False
     assert (made["group.id"], made["bootstrap.servers"]) == ("g", "broker:9092")
     assert {name: made[name] for name in DEFAULTS} == DEFAULTS
 
 
 def test_without_a_group_nothing_is_committed():
-    one, other = (_configuration("broker:9092", None, {}, None) for _ in range(2))
+    one, other = (configuration("broker:9092", None, {}, None) for _ in range(2))
     assert one["enable.auto.commit"] is False
     assert one["group.id"] != other["group.id"]
 
 
 def test_settings_of_the_user_win():
-    assert _configuration("b:1", "g", {"session.timeout.ms": 77}, None)["session.timeout.ms"] == 77
+    assert configuration("b:1", "g", {"session.timeout.ms": 77}, None)["session.timeout.ms"] == 77
 
 
 def test_the_newer_group_protocol_gets_no_settings_that_it_refuses():
-    made = _configuration("b:1", "g", {"group.protocol": "consumer"}, None)
+    made = configuration("b:1", "g", {"group.protocol": "consumer"}, None)
     assert "session.timeout.ms" not in made
     assert "partition.assignment.strategy" not in made
 
 
 def test_credentials_imply_an_encrypted_login():
-    made = _configuration("b:1", "g", {}, Credentials("jane", "pw"))
+    made = configuration("b:1", "g", {}, Credentials("jane", "pw"))
     assert (made["security.protocol"], made["sasl.mechanism"]) == ("SASL_SSL", "SCRAM-SHA-512")
-    made = _configuration("b:1", "g", {"sasl.mechanism": "PLAIN"}, Credentials("jane", "pw"))
+    made = configuration("b:1", "g", {"sasl.mechanism": "PLAIN"}, Credentials("jane", "pw"))
     assert (made["security.protocol"], made["sasl.mechanism"]) == ("SASL_SSL", "PLAIN")
 
 
 def test_tls_is_verified_by_default():
-    made = _configuration("b:1", "g", {}, Credentials("jane", "pw"))
+    made = configuration("b:1", "g", {}, Credentials("jane", "pw"))
     assert made.get("ssl.endpoint.identification.algorithm", "https") == "https"
     assert made.get("enable.ssl.certificate.verification", True) is True
 

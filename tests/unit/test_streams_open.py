@@ -78,9 +78,10 @@ def test_a_misspelt_option_is_refused(open_one):
     ],
 )
 def test_servers_and_topics_of_a_url(url, server, topics):
-    from nuncius.brokers import _kafka_parts
+    from nuncius.brokers.places import parse_place
 
-    assert _kafka_parts(url, None)[:2] == (server, topics)
+    place = parse_place(url)
+    assert (place.servers, place.topics) == (server, topics)
 
 
 def test_the_group_is_the_users_own_by_default(open_one, own_data_dir):

@@ -63,13 +63,14 @@ class Alert:
         origin: Origin | None = None,
         delivery: Delivery | None = None,
         annotations: dict[str, dict[str, Any]] | None = None,
+        survey: Survey | None = None,
     ) -> None:
         self._raw = raw
         self._opened = opened
         self._origin = origin
         self._delivery = delivery
         self._annotations = annotations
-        self._survey: Survey | None = None
+        self._survey = survey  # named by a broker's profile where the schema alone doesn't tell
         self._packet: dict[str, Any] | None = None
         self._reading: Reading | None = None
         self._curve: LightCurve | None = None
@@ -222,8 +223,14 @@ class Alert:
     @property
     def annotations(self) -> dict[str, dict[str, Any]]:
         """What brokers added (classes, scores, tags, cross-matches), by broker."""
-        own = self._known_survey.annotations(self.packet)
-        return {**own, **(self._annotations or {})}
+        survey = self._known_survey
+        found = dict(survey.annotations(self.packet))
+        broker = None if self._origin is None else self._origin.broker
+        if broker is not None and survey.own_fields:
+            added = {name: self.packet[name] for name in self.packet.keys() - survey.own_fields}
+            if added:
+                found[broker] = {**found.get(broker, {}), **added}
+        return {**found, **(self._annotations or {})}
 
     # As it came ---------------------------------------------------------------------------------------------------
 
@@ -268,6 +275,24 @@ class Alert:
             self._reading = survey.read(self._packet or self._decoded(survey.reading_fields))
         return self._reading
 
+    def beginning(self, names: frozenset[str]) -> dict[str, Any]:
+        """Return the named top-level values of the packet, and perhaps others, decoding no more than is needed.
+
+        They are not kept: a filter looks at them once, and thousands of alerts may wait.
+
+        Raises
+        ------
+        PacketError
+            If the packet is damaged there.
+        """
+        if self._packet is not None:
+            return self._packet
+        survey = self._known_survey
+        found = self._decoded(names | survey.reading_fields if survey.reading_fields else None)
+        if self._reading is None:
+            self._reading = survey.read(found)
+        return found
+
     def _decoded(self, names: frozenset[str] | None = None) -> dict[str, Any]:
         """Decode the values named, or all; report damage to the stream."""
         try:
@@ -290,6 +315,7 @@ class Alert:
             self._opened.container,
             self._origin,
             self._annotations,
+            self._survey,
         )
 
     def __repr__(self) -> str:
@@ -353,10 +379,11 @@ def _restore(
     container: str,
     origin: Origin | None,
     annotations: dict[str, dict[str, Any]] | None,
+    survey: Survey | None = None,
 ) -> Alert:
     # The number of a frame may stand within compression, so whatever it is, this is its schema.
     source: SchemaLike = _Known(schema) if container == "confluent" and schema is not None else schema
-    return Alert(raw, open_packet(raw, source), origin=origin, annotations=annotations)
+    return Alert(raw, open_packet(raw, source), origin=origin, annotations=annotations, survey=survey)
 
 
 def read_packets(path: str | Path, *, schema: SchemaLike = None) -> Iterator[Alert]:

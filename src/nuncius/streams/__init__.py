@@ -2,6 +2,6 @@
 
 from nuncius.streams._async import AsyncStream
 from nuncius.streams._sync import Stream
-from nuncius.streams.engine import StreamStats
+from nuncius.streams.rules import StreamStats
 
 __all__ = ["AsyncStream", "Stream", "StreamStats"]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from nuncius.errors import ConfigurationError, NunciusError
+from nuncius.errors import ConfigurationError, NunciusError, PacketError
 from nuncius.streams.bounds import parse_start
 from nuncius.streams.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Iterable
+    from collections.abc import Iterator, Iterable, Sequence
     from types import TracebackType
 
     from nuncius.alerts import Alert
-    from nuncius.streams.engine import Engine, StreamStats
+    from nuncius.alerts.sink import Sink
+    from nuncius.streams.merged import Source
+    from nuncius.streams.rules import StreamStats
     from nuncius.streams.transport import Partition
+
+log = logging.getLogger("nuncius.streams")
 
 _CLOSE_S = 5.0
 
@@ -31,7 +36,7 @@ class Stream:
     not, so those alerts come again.
     """
 
-    def __init__(self, engine: Engine, url: str) -> None:
+    def __init__(self, engine: Source, url: str) -> None:
         self._engine = engine
         self._url = url
         self._signal = Signal()
@@ -113,6 +118,39 @@ class Stream:
         """
         alerts = self._next(1, timeout_s)
         return alerts[0] if alerts else None
+
+    def save(self, *sinks: Sink, n: int = 500, timeout_s: float | None = 1.0) -> int:
+        """Keep all alerts in one or several places; a batch is finished when each of them has it on the disk.
+
+        Alerts that turn out to be damaged go into the quarantine, as always, and not into the sinks.
+
+        Parameters
+        ----------
+        *sinks : Sink
+            Such as `FileSink`, `ParquetSink` or ``archive.sink()``.
+        n, timeout_s
+            As for `batches`.
+
+        Returns
+        -------
+        int
+            How many alerts were kept.
+
+        Raises
+        ------
+        StorageError
+            If a sink can't keep a batch; nothing of the batch is acknowledged.
+        """
+        if not sinks:
+            raise ConfigurationError("save needs at least one sink, or the alerts would be finished and nowhere")
+        count = 0
+        for batch in self.batches(n, timeout_s):
+            whole = self._signal.call(readable, batch)
+            for sink in sinks:
+                self._signal.call(sink.write, whole)
+            self.acknowledge(batch)
+            count += len(whole)
+        return count
 
     # Finishing -----------------------------------------------------------------------------------------------------
 
@@ -227,6 +265,19 @@ class Stream:
         self._finalizer.detach()
         self._engine.close(finish=finish)
         self._signal.call(self._engine.join, _CLOSE_S)
+
+
+def readable(alerts: Sequence[Alert]) -> list[Alert]:
+    """Return the alerts whose packets can be decoded; the stream has put the others into the quarantine."""
+    whole = []
+    for alert in alerts:
+        try:
+            _ = alert.packet
+        except PacketError as error:
+            log.warning("%s: %s", alert.origin, error)
+        else:
+            whole.append(alert)
+    return whole
 
 
 def _weak_set(signal: Signal) -> Any:

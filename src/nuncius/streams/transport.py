@@ -15,6 +15,7 @@ from nuncius.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from nuncius.alerts import Alert, Notice
     from nuncius.streams.bounds import Start
 
 Partition = tuple[str, int]
@@ -37,6 +38,21 @@ class End(NamedTuple):
 
     topic: str
     partition: int
+
+
+class Reader(Protocol):
+    """How the messages of a broker become alerts."""
+
+    def __call__(self, message: Message, origin: Origin) -> Sequence[Alert | Notice]:
+        """Read one message that has a value. Nothing is a fair answer: a test message is finished at once.
+
+        Raises
+        ------
+        PacketError
+            If it can't be read.
+        UnreachableError
+            If what is needed to read it can't be had now.
+        """
 
 
 class Listener(Protocol):

@@ -64,6 +64,9 @@ class Survey(ABC):
     reading_fields: ClassVar[frozenset[str]] = frozenset()
     """The top-level fields that `read` looks at; empty if it may look at any."""
 
+    own_fields: ClassVar[frozenset[str]] = frozenset()
+    """The top-level fields that are the survey's own; what a broker adds to them is an annotation. Empty if not known."""
+
     history_lists: ClassVar[tuple[str, ...]] = ()
     """The fields with earlier measurements of the object."""
 
@@ -72,6 +75,12 @@ class Survey(ABC):
 
     measurement_fields: ClassVar[frozenset[str]] = frozenset()
     """The fields of a measurement that `Point` is made from, and what an archive of measurements alone keeps."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By name: a survey that comes out of a pickle is the one that everybody has, and may be compared by identity.
+        from nuncius.alerts.surveys import instance_of
+
+        return instance_of, (type(self),)
 
     def recognises(self, schema_name: str) -> bool:
         """Tell whether packets with a writer schema of that name are this survey's."""

@@ -1,24 +1,17 @@
-"""The Kafka transport: confluent-kafka (librdkafka) with settings under which nothing is lost.
-
-Source of the settings: librdkafka's CONFIGURATION.md, and measurements on alert-sized messages (docs/explanation/
-delivery.md).
-"""
+"""The Kafka transport: a consumer that commits only what is finished."""
 
 from __future__ import annotations
 
 import difflib
 import logging
 import re
-import secrets
 import threading
 import time
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nuncius.errors import (
     ConfigurationError,
-    ForbiddenError,
     LoginError,
     NotFoundError,
     NunciusError,
@@ -26,53 +19,25 @@ from nuncius.errors import (
     TlsError,
     UnreachableError,
 )
+from nuncius.streams.kafka.faults import Translator
+from nuncius.streams.kafka.nights import CURRENT_NIGHTS, expand, is_dated, is_night_of
 from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nuncius.credentials import Credentials
     from nuncius.streams.bounds import Start
+    from nuncius.streams.kafka.connection import Connection
     from nuncius.streams.transport import Listener, Partition
 
 log = logging.getLogger("nuncius.streams")
 _librdkafka_log = logging.getLogger("nuncius.librdkafka")
 
-DEFAULTS: dict[str, Any] = {
-    "client.id": "nuncius",
-    "log_level": 2,  # what matters of the rest comes as an error, which we raise or keep in `stats`
-    "auto.offset.reset": "earliest",
-    # How often what is finished is committed: so much may come again after a crash.
-    "auto.commit.interval.ms": 200,
-    "session.timeout.ms": 10000,
-    "partition.assignment.strategy": "cooperative-sticky",
-    # Big alerts fill the local queue, and the fetcher then sleeps this long: the default of 1 s costs most of the speed.
-    "fetch.queue.backoff.ms": 5,
-    "fetch.wait.max.ms": 10,
-    "queued.max.messages.kbytes": 65536,
-    "topic.metadata.refresh.interval.ms": 60000,
-}
-"""What differs from librdkafka's defaults; `config=` overrides each."""
-
-_PROMISES: dict[str, Any] = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "enable.partition.eof": True,
-    "allow.auto.create.topics": False,
-}
-"""Settings that delivery depends on; `config=` can't change them."""
-
-_GIVEN_ELSEWHERE = {"bootstrap.servers": "the URL", "group.id": "group="}
-_CLASSIC_GROUP_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy")
 _ASK_S = 5.0  # for one question to a broker that is known to be there
 _REBALANCE_S = 60.0  # for the committed positions, which a restarting broker may not know for a while
 _LEAVE_S = 3.0  # for the last commit, which a rebalance delays
+_ROLL_OVER_S = 30.0  # between two looks whether a new night has begun
 _AGAIN_S = 2.0  # between two looks whether an outage is over
-# What passes by itself while brokers restart and leaders and coordinators move: LEADER_NOT_AVAILABLE,
-# NOT_LEADER_FOR_PARTITION, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE, NETWORK_EXCEPTION, COORDINATOR_LOAD_IN_PROGRESS,
-# COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, REBALANCE_IN_PROGRESS, KAFKA_STORAGE_ERROR, FENCED_LEADER_EPOCH,
-# UNKNOWN_LEADER_EPOCH, OFFSET_NOT_AVAILABLE, UNSTABLE_OFFSET_COMMIT.
-_PASSING = frozenset({5, 6, 8, 9, 13, 14, 15, 16, 27, 56, 74, 76, 78, 88})
 
 
 class KafkaTransport(Transport):
@@ -82,24 +47,22 @@ class KafkaTransport(Transport):
 
     def __init__(
         self,
-        servers: str,
+        connection: Connection,
         topics: Sequence[str],
         *,
         group: str | None,
         start: Start,
         reset: bool,
-        config: Mapping[str, Any] | None = None,
-        credentials: Credentials | None = None,
     ) -> None:
         self.group = group
-        self._servers = servers
+        self._servers = connection.servers
         self._topics = list(topics)
         self._start = start
         self._reset = reset
-        self._credentials = credentials
+        self._faults = Translator(connection, group)
         for topic in self._topics:
             _check_pattern(topic)
-        self._config = _configuration(servers, group, config or {}, credentials)
+        self._config = connection.consumer_settings(group)
         self._commit_interval_s = float(self._config["auto.commit.interval.ms"]) / 1000
         self._committed_at = 0.0
         self._placed: set[Partition] = set()  # partitions on which start= has been carried out
@@ -108,6 +71,9 @@ class KafkaTransport(Transport):
         self._asked_at = 0.0
         self._gap_at = 0.0
         self._next: dict[Partition, int] = {}
+        self._subscribed: list[str] = []
+        self._known_first: frozenset[str] | None = None
+        self._rolled_at = 0.0
         self._trouble: NunciusError | None = None
         self._passing: str | None = None
         self._consumer: Any = None
@@ -126,15 +92,10 @@ class KafkaTransport(Transport):
             ) from error
         known = self._find_topics(timeout_s)
         self._passing = None
-        self.partitions = frozenset(
-            (name, number) for name in known if self._wants(name) for number in known[name].partitions
-        )
-        if self.group is None:
-            self._assign_all()
-        else:
-            self._consumer.subscribe(
-                self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
-            )
+        self._known_first = frozenset(known)
+        names = [topic for topic in self._topics if not is_dated(topic)]
+        self._subscribe(names + self._nights(known), known)
+        self._rolled_at = time.monotonic()
 
     def receive(self, n: int, timeout_s: float) -> list[Message | End]:
         """See `Transport.receive`."""
@@ -154,6 +115,8 @@ class KafkaTransport(Transport):
             raise self._trouble
         if not found:
             self._look_whether_passed()
+        if any(map(is_dated, self._topics)) and time.monotonic() - self._rolled_at > _ROLL_OVER_S:
+            self._roll_over()
         messages: list[Message | End] = []
         for message in found:
             if message.error() is not None:
@@ -268,6 +231,9 @@ class KafkaTransport(Transport):
             if topic.startswith("^"):
                 if not any(re.match(topic, name) for name in known):
                     raise self._unknown(topic, known)
+            elif is_dated(topic):
+                if not any(is_night_of(name, topic) for name in known):
+                    raise self._unknown(topic, known)
             elif topic not in known:
                 raise self._unknown(topic, known)
             elif known[topic].error is not None:
@@ -302,18 +268,11 @@ class KafkaTransport(Transport):
                 reason = self._passing or last.args[0].str()
                 raise UnreachableError(
                     f"no Kafka broker answers at {self._servers} within {timeout_s:g} s: {reason}. Check the address, "
-                    f"the network and, if the broker wants a login, credentials={self._about_tls}",
+                    f"the network and, if the broker wants a login, credentials={self._faults.about_tls}",
                     service="kafka",
                     url=f"kafka://{self._servers}",
                 ) from last
             time.sleep(0.02)
-
-    @property
-    def _about_tls(self) -> str:
-        """What to know where a login meets a broker without TLS."""
-        if self._credentials is None or self._config.get("security.protocol") != "SASL_SSL":
-            return ""
-        return " (a login implies TLS here; for a broker without it: config={'security.protocol': 'SASL_PLAINTEXT'})"
 
     def _unknown(self, topic: str, known: Mapping[str, Any]) -> NotFoundError:
         names = [name for name in known if not name.startswith("__")]
@@ -333,16 +292,69 @@ class KafkaTransport(Transport):
 
     # Partitions ----------------------------------------------------------------------------------------------------
 
-    def _wants(self, name: str) -> bool:
-        return any(
-            re.match(topic, name) if topic.startswith("^") else topic == name for topic in self._topics
+    def _subscribe(self, names: list[str], known: Mapping[str, Any]) -> None:
+        """Read these topics, and no others any more; without a group nothing is ever committed."""
+        before = self.partitions
+        self._subscribed = names
+        self.partitions = frozenset(
+            (name, number)
+            for name in known
+            if any(re.match(topic, name) if topic.startswith("^") else topic == name for topic in names)
+            for number in known[name].partitions
         )
+        if not names:
+            log.warning("%s has no topic of tonight or last night for %s yet", self._servers, self._topics)
+        elif self.group is not None:
+            self._consumer.subscribe(
+                names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+        else:
+            positions = self._resolve(self._start, sorted(self.partitions - before))
+            self._consumer.incremental_assign(_offsets(positions))
+            self._tell_assigned(positions)
 
-    def _assign_all(self) -> None:
-        """Read all partitions outside of any group: nothing is committed."""
-        positions = self._resolve(self._start, sorted(self.partitions))
-        self._consumer.assign(_offsets(positions))
-        self._tell_assigned(positions)
+    def _nights(self, known: Mapping[str, Any]) -> list[str]:
+        """Return the nights to read: the current ones that exist, and of those before what is not read yet."""
+        found = []
+        for topic in filter(is_dated, self._topics):
+            names = expand(topic, time.time())
+            found += [name for name in names[:CURRENT_NIGHTS] if name in known]
+            found += [
+                name for name in names[CURRENT_NIGHTS:] if name in known and self._has_more(name, known)
+            ]
+        return found
+
+    def _roll_over(self) -> None:
+        """Take up a new night, and leave an old one that is read to its end."""
+        from confluent_kafka import KafkaException
+
+        self._rolled_at = time.monotonic()
+        try:
+            known = self._consumer.list_topics(timeout=_ASK_S).topics
+            others = [topic for topic in self._topics if not is_dated(topic)]
+            names = others + self._nights(known)
+        except (KafkaException, UnreachableError) as error:
+            log.debug("the nights of %s are looked at again later: %s", self._topics, error)
+            return
+        if set(names) != set(self._subscribed):
+            log.info("reading %s now, and %s before", names, self._subscribed)
+            self._subscribe(names, known)
+
+    def _has_more(self, name: str, known: Mapping[str, Any]) -> bool:
+        """Tell whether an earlier night has messages that are to be read."""
+        keys = [(name, number) for number in known[name].partitions]
+        if self.group is None:  # where it was read to is known to the engine alone, so it is kept
+            committed: dict[Partition, int] = {}
+        else:
+            committed = self._ask_committed(keys)
+        for key in keys:
+            low, high = self._watermarks(key)
+            position = committed.get(key, -1)
+            if position < 0 and name not in self._subscribed:
+                position = self._resolve(self._start, [key])[key]
+            if max(position, low) < high:
+                return True
+        return False
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         keys = [(part.topic, part.partition) for part in partitions]
@@ -402,7 +414,8 @@ class KafkaTransport(Transport):
                 self._passing = str(error)
             self._interrupted.wait(0.2)
 
-    def _ask_positions(self, keys: list[Partition]) -> dict[Partition, int]:
+    def _ask_committed(self, keys: list[Partition]) -> dict[Partition, int]:
+        """Return the committed offsets, negative where there is none."""
         from confluent_kafka import KafkaException, TopicPartition
 
         try:
@@ -412,7 +425,10 @@ class KafkaTransport(Transport):
         for part in committed:
             if part.error is not None:
                 raise self._typed(part.error, part.topic)
-        positions = {(part.topic, part.partition): part.offset for part in committed}
+        return {(part.topic, part.partition): part.offset for part in committed}
+
+    def _ask_positions(self, keys: list[Partition]) -> dict[Partition, int]:
+        positions = self._ask_committed(keys)
         fresh = [
             key for key in keys if positions.get(key, -1) < 0 or (self._reset and key not in self._placed)
         ]
@@ -427,6 +443,12 @@ class KafkaTransport(Transport):
 
         if not keys:
             return {}
+        # A topic that came up while we read is new from its first message on, whatever start= says.
+        first = self._known_first
+        later = [] if first is None else [key for key in keys if key[0] not in first]
+        if later:
+            rest = [key for key in keys if key not in later]
+            return dict.fromkeys(later, _logical("earliest")) | self._resolve(start, rest)
         if start.name == "latest":
             # The end as it is now, as a number: a crash before the first commit then loses nothing since now.
             return {key: self._watermarks(key)[1] for key in keys}
@@ -522,7 +544,8 @@ class KafkaTransport(Transport):
             return
         self._asked_at = time.monotonic()
         try:
-            self._consumer.list_topics(self._topics[0], timeout=0.2)
+            literal = [topic for topic in self._subscribed if not topic.startswith("^")]
+            self._consumer.list_topics(*literal[:1], timeout=0.2)
         except KafkaException:
             return
         self._passing = None
@@ -555,72 +578,7 @@ class KafkaTransport(Transport):
         return self.group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
     def _typed(self, error: Any, topic: str | None = None) -> NunciusError:
-        """Turn a Kafka error into ours, with the cure."""
-        from confluent_kafka import KafkaError
-
-        facts: dict[str, Any] = {"service": "kafka", "url": f"kafka://{self._servers}"}
-        text, code = error.str(), error.code()
-        who = f"user {self._credentials.username!r}" if self._credentials else "no user name"
-        if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
-            came = f", password from {self._credentials.source}" if self._credentials else ""
-            return LoginError(
-                f"{self._servers} refuses the login ({who}{came}): {text}. Check the credentials and, in config=, "
-                "sasl.mechanism and security.protocol",
-                **facts,
-            )
-        if code == KafkaError._SSL:
-            bundle = self._config.get("ssl.ca.location", "the system's")
-            return TlsError(
-                f"the connection to {self._servers} can't be secured (certificates: {bundle}): {text}. "
-                f"config={{'ssl.ca.location': FILE}} names the authority that signed the broker's certificate{self._about_tls}",
-                **facts,
-            )
-        if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}:
-            return ForbiddenError(
-                f"{self._servers} does not let {who} read {topic or self._topics}: {text}", **facts
-            )
-        if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return ForbiddenError(
-                f"{self._servers} does not let {who} use the consumer group {self.group!r}: {text}. Some brokers want "
-                "a group name that begins with the user's; name one with group=, or read without one (group=False)",
-                **facts,
-            )
-        if code in {
-            KafkaError.UNKNOWN_TOPIC_OR_PART,
-            KafkaError._UNKNOWN_TOPIC,
-            KafkaError._UNKNOWN_PARTITION,
-        }:
-            return NotFoundError(f"{self._servers} has no topic {topic or self._topics}: {text}", **facts)
-        if code in {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE,
-                    KafkaError._TIMED_OUT_QUEUE, KafkaError.REQUEST_TIMED_OUT, KafkaError._MAX_POLL_EXCEEDED}:  # fmt: skip
-            return UnreachableError(f"{self._servers} does not answer: {text}", **facts)
-        if error.retriable() or code in _PASSING:
-            return UnreachableError(f"{self._servers} is not ready: {text}", **facts)
-        return ServerError(f"{self._servers} answered {error.name()}: {text}", **facts)
-
-
-def _configuration(
-    servers: str, group: str | None, config: Mapping[str, Any], credentials: Credentials | None
-) -> dict[str, Any]:
-    merged = {**DEFAULTS, **_login(credentials), **config}
-    for name, value in _PROMISES.items():
-        if name in config and config[name] != value:
-            warnings.warn(
-                f"config={{{name!r}: {config[name]!r}}} is not used: delivery without loss depends on {value!r}",
-                stacklevel=6,
-            )
-        merged[name] = value
-    for name, place in _GIVEN_ELSEWHERE.items():
-        if name in config:
-            warnings.warn(f"config={{{name!r}: …}} is not used: {place} says it", stacklevel=6)
-    if merged.get("group.protocol") == "consumer":  # the broker's side decides these in the newer protocol
-        for name in _CLASSIC_GROUP_ONLY:
-            if name not in config:
-                merged.pop(name, None)
-    merged["bootstrap.servers"] = servers
-    # librdkafka wants a group name even where none is used.
-    merged["group.id"] = group or f"nuncius-no-group-{secrets.token_hex(8)}"
-    return merged
+        return self._faults.typed(error, topic or self._topics)
 
 
 def _check_pattern(topic: str) -> None:
@@ -629,17 +587,6 @@ def _check_pattern(topic: str) -> None:
             re.compile(topic)
         except re.error as error:
             raise ConfigurationError(f"the topic {topic!r} is not a regular expression: {error}") from error
-
-
-def _login(credentials: Credentials | None) -> dict[str, Any]:
-    if credentials is None:
-        return {}
-    return {
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": credentials.username,
-        "sasl.password": credentials.reveal(),
-    }
 
 
 def _offsets(positions: Mapping[Partition, int]) -> list[Any]:

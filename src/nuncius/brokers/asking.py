@@ -1,0 +1,138 @@
+"""What one asks a broker without reading: its topics, how far a group has come, and to go back."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from nuncius.brokers.places import parse_place
+from nuncius.errors import ConfigurationError
+from nuncius.settings import default_group, find_setting
+from nuncius.streams.bounds import parse_start
+from nuncius.streams.kafka.asking import Asker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from nuncius.brokers.places import Place
+    from nuncius.credentials import CredentialsLike
+    from nuncius.streams.kafka import Connection
+    from nuncius.streams.kafka.asking import Lag
+    from nuncius.streams.transport import Partition
+
+
+def topics(
+    url: str,
+    *,
+    credentials: CredentialsLike = None,
+    ssl_ca_location: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    timeout_s: float = 10.0,
+) -> list[str]:
+    """Return the names of the topics that a broker shows to us, as its users write them.
+
+    Parameters
+    ----------
+    url : str
+        As for `nuncius.open_stream`; topics in it are not looked at.
+    credentials, ssl_ca_location, config : optional
+        As for `nuncius.open_stream`.
+    timeout_s : float
+        How long the broker may take.
+
+    Raises
+    ------
+    UnreachableError, TlsError, LoginError
+        What is wrong with the connection.
+    """
+    place = parse_place(url, topics_needed=False)
+    connection = place.connection(credentials=credentials, ssl_ca_location=ssl_ca_location, config=config)
+    with Asker(connection, timeout_s=timeout_s) as asker:
+        return [place.profile.shown(name) for name in asker.topics()]
+
+
+def lag(
+    url: str,
+    *,
+    group: str | None = None,
+    credentials: CredentialsLike = None,
+    ssl_ca_location: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    timeout_s: float = 10.0,
+) -> dict[Partition, Lag]:
+    """Return how far a consumer group has come, by (topic, partition). It is not disturbed.
+
+    Parameters
+    ----------
+    url : str
+        As for `nuncius.open_stream`.
+    group : str, optional
+        The consumer group; by default your own on this machine.
+    credentials, ssl_ca_location, config, timeout_s : optional
+        As for `topics`.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such topic.
+    UnreachableError, TlsError, LoginError, ForbiddenError
+        What is wrong with the connection.
+    """
+    place, connection, group = _group(url, group, credentials, ssl_ca_location, config)
+    with Asker(connection, group=group, timeout_s=timeout_s) as asker:
+        return asker.lag(place.topics)
+
+
+def rewind(
+    url: str,
+    to: Any,
+    *,
+    group: str | None = None,
+    credentials: CredentialsLike = None,
+    ssl_ca_location: str | Path | None = None,
+    config: Mapping[str, Any] | None = None,
+    timeout_s: float = 10.0,
+) -> dict[Partition, int]:
+    """Move the kept position of a consumer group that nobody is reading with; return the new offsets.
+
+    Parameters
+    ----------
+    url : str
+        As for `nuncius.open_stream`.
+    to : str, datetime or Time
+        ``"earliest"``, ``"latest"``, a time, or a relative one such as ``"-6h"``. Forward is allowed too.
+    group, credentials, ssl_ca_location, config, timeout_s : optional
+        As for `lag`.
+
+    Raises
+    ------
+    ConfigurationError
+        If somebody reads with this group now, or `to` is not understood.
+    NotFoundError
+        If there is no such topic.
+    UnreachableError, TlsError, LoginError, ForbiddenError
+        What is wrong with the connection.
+    """
+    target = parse_start(to, now=time.time())
+    if target.name == "committed":
+        raise ConfigurationError("to='committed' changes nothing; give 'earliest', 'latest' or a time")
+    place, connection, group = _group(url, group, credentials, ssl_ca_location, config)
+    with Asker(connection, group=group, timeout_s=timeout_s) as asker:
+        return asker.rewind(place.topics, target)
+
+
+def _group(
+    url: str,
+    group: str | None,
+    credentials: CredentialsLike,
+    ssl_ca_location: str | Path | None,
+    config: Mapping[str, Any] | None,
+) -> tuple[Place, Connection, str]:
+    place = parse_place(url)
+    connection = place.connection(credentials=credentials, ssl_ca_location=ssl_ca_location, config=config)
+    found = group or find_setting(place.profile.name, "group")
+    if found is None:
+        user = None if connection.credentials is None else connection.credentials.username
+        found = place.profile.group(default_group(), user)
+    return place, connection, found

@@ -1,0 +1,228 @@
+"""From what a user gives to `open_stream` to the engines that read."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from nuncius.alerts.packets import as_source
+from nuncius.brokers.known import profile_of
+from nuncius.brokers.places import parse_place
+from nuncius.errors import ConfigurationError
+from nuncius.settings import data_dir, default_group, find_setting
+from nuncius.streams.bounds import parse_start, parse_stop
+from nuncius.streams.engine import Engine
+from nuncius.streams.merged import Merged
+from nuncius.streams.quarantine import Quarantine
+from nuncius.streams.reading import PacketReader
+from nuncius.streams.rules import Rate, Rules, Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from nuncius.alerts import Alert, Notice, Origin
+    from nuncius.alerts.packets import SchemaLike
+    from nuncius.streams.merged import Source
+    from nuncius.streams.transport import Message, Reader, Transport
+
+log = logging.getLogger("nuncius.streams")
+
+_REMEMBERED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `open_stream` takes beside the URL."""
+
+    where: Any
+    near: Any
+    radius: Any
+    region: Any
+    level: float
+    deduplicate: Any
+    max_rate: float | None
+    group: Any
+    start: Any
+    reset: bool
+    stop: Any
+    pace: float | None
+    acknowledge: Any
+    max_unacknowledged: int
+    on_error: Any
+    quarantine_dir: str | Path | None
+    quarantine_limit_bytes: int
+    validate: bool
+    test_messages: bool
+    connect_timeout_s: float
+    credentials: Any
+    ssl_ca_location: str | Path | None
+    config: Mapping[str, Any] | None
+    schema: SchemaLike
+
+
+def open_source(url: str | Sequence[str], options: Options) -> Source:
+    """Make the engine of a stream, or one for each of several that are read as one.
+
+    Raises
+    ------
+    ConfigurationError
+        If an argument can't work.
+    """
+    _check(options)
+    options = replace(options, schema=as_source(options.schema))
+    if isinstance(url, str):
+        return _engine(url, options, _rules(options))
+    urls = list(url)
+    if not urls:
+        raise ConfigurationError("there is no URL in the list")
+    if len(set(urls)) != len(urls):
+        raise ConfigurationError(f"a URL stands twice in {urls}: its alerts would come once, from either")
+    rules = _rules(options)
+    engines = {}
+    for one in urls:
+        login = _login_of(one, options.credentials)
+        engines[one] = _engine(one, replace(options, credentials=login), rules)
+    return Merged(engines, rules)
+
+
+def shown_url(url: str | Sequence[str]) -> str:
+    """Return what a stream says that it reads."""
+    return url if isinstance(url, str) else " + ".join(url)
+
+
+def _check(options: Options) -> None:
+    _one_of("acknowledge", options.acknowledge, ("on_next", "manual"))
+    _one_of("on_error", options.on_error, ("quarantine", "raise", "skip"))
+    group = options.group
+    if not (group is None or group is False or (isinstance(group, str) and group)):
+        raise ConfigurationError(f"group={group!r}: give the name of a consumer group, or False for none")
+    if options.max_unacknowledged < 1:
+        raise ConfigurationError(f"max_unacknowledged={options.max_unacknowledged} would hand out nothing")
+    for name in ("max_rate", "pace"):
+        value = getattr(options, name)
+        if value is not None and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+            raise ConfigurationError(f"{name}={value!r}: give a number above 0")
+    if isinstance(options.deduplicate, int) and options.deduplicate >= 0:
+        return
+    raise ConfigurationError(
+        f"deduplicate={options.deduplicate!r}: give True, or how many keys are to be remembered"
+    )
+
+
+def _rules(options: Options) -> Rules:
+    where = near = None
+    if options.where is not None:
+        from nuncius.streams.where import parse_where
+
+        where = parse_where(options.where)
+    if options.near is not None or options.region is not None or options.radius is not None:
+        from nuncius.streams.watch import watch_of
+
+        near = watch_of(near=options.near, radius=options.radius, region=options.region, level=options.level)
+    remembered = _REMEMBERED if options.deduplicate is True else int(options.deduplicate)
+    return Rules(
+        acknowledge=options.acknowledge,
+        on_error=options.on_error,
+        max_unacknowledged=options.max_unacknowledged,
+        validate=options.validate,
+        connect_timeout_s=options.connect_timeout_s,
+        stop=parse_stop(options.stop),
+        read=PacketReader(options.schema),
+        where=where,
+        near=near,
+        seen=Seen(remembered) if remembered else None,
+        rate=None if options.max_rate is None else Rate(options.max_rate),
+    )
+
+
+def _engine(url: str, options: Options, rules: Rules) -> Engine:
+    scheme, _, rest = url.partition("://")
+    first = parse_start(options.start, now=time.time())
+    if scheme == "replay" and rest:
+        from nuncius.streams.replay import ReplayTransport
+
+        path = Path(unquote(rest)).expanduser()
+        transport: Transport = ReplayTransport(
+            path, group=options.group or None, start=first, pace=options.pace
+        )
+        rules = replace(rules, read=_AsItCame(options))
+        return Engine(transport, rules, _quarantine("replay", options))
+    if options.pace is not None:
+        raise ConfigurationError("pace= is for replay://: a broker gives what comes when it comes")
+    from nuncius.streams.kafka import KafkaTransport
+
+    place = parse_place(url)
+    connection = place.connection(
+        credentials=options.credentials,
+        config=options.config,
+        ssl_ca_location=options.ssl_ca_location,
+    )
+    profile = place.profile
+    group = None if options.group is False else options.group or find_setting(profile.name, "group")
+    if options.group is None and group is None:
+        user = None if connection.credentials is None else connection.credentials.username
+        group = profile.group(default_group(), user)
+        log.info("reading %s as the consumer group %s", place.servers, group)
+    rules = replace(
+        rules,
+        read=profile.reader(options.schema, test_messages=options.test_messages),
+        broker=connection.broker,
+    )
+    transport = KafkaTransport(connection, place.topics, group=group, start=first, reset=options.reset)
+    return Engine(transport, rules, _quarantine(place.servers, options))
+
+
+def _quarantine(place: str, options: Options) -> Quarantine:
+    folder = options.quarantine_dir
+    path = (
+        Path(folder).expanduser()
+        if folder
+        else data_dir() / "quarantine" / place.replace(":", "_").replace(",", "+")
+    )
+    return Quarantine(path, options.quarantine_limit_bytes)
+
+
+class _AsItCame:
+    """Reads what is replayed as the broker's messages that they were."""
+
+    def __init__(self, options: Options) -> None:
+        self._plain = PacketReader(options.schema)
+        self._make: Callable[[str], Reader | None] = lambda name: (
+            None
+            if (profile := profile_of(name)) is None
+            else profile.reader(options.schema, test_messages=options.test_messages)
+        )
+        self._readers: dict[str, Reader] = {}
+
+    def __call__(self, message: Message, origin: Origin) -> Sequence[Alert | Notice]:
+        """See `nuncius.streams.transport.Reader`."""
+        broker = origin.broker
+        if broker is None:
+            return self._plain(message, origin)
+        if broker not in self._readers:
+            self._readers[broker] = self._make(broker) or self._plain
+        return self._readers[broker](message, origin)
+
+
+def _login_of(url: str, credentials: Any) -> Any:
+    """Return what of the credentials of several streams belongs to one of them."""
+    if credentials is None:
+        return None
+    if not isinstance(credentials, Mapping) or credentials.keys() & {"username", "password"}:
+        raise ConfigurationError(
+            "credentials= of several streams is a mapping from scheme to (username, password), such as "
+            "{'antares': (key, secret)}: no broker is to see another's password"
+        )
+    return credentials.get(url.partition("://")[0])
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigurationError(
+            f"{name}={value!r} is not known; choose one of {', '.join(map(repr, known))}"
+        )

@@ -1,0 +1,240 @@
+"""Questions to a cluster by a client that reads nothing and is a member of no group."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from nuncius.errors import ConfigurationError, NotFoundError, UnreachableError
+from nuncius.streams.kafka.faults import Translator
+from nuncius.streams.kafka.nights import expand, is_dated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from nuncius.errors import NunciusError
+    from nuncius.streams.bounds import Start
+    from nuncius.streams.kafka.connection import Connection
+    from nuncius.streams.transport import Partition
+
+# UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS, FENCED_MEMBER_EPOCH, STALE_MEMBER_EPOCH: what a broker
+# answers to a commit from outside while a group has members.
+_GROUP_IN_USE = frozenset({22, 25, 27, 110, 113})
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a group has come in one partition.
+
+    Parameters
+    ----------
+    committed : int, optional
+        The next offset that it will read; None where it has no position.
+    first, end : int
+        The first offset that the broker still has, and the one that the next message will get.
+    """
+
+    committed: int | None
+    first: int
+    end: int
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait; without a position all that the broker has."""
+        return max(0, self.end - max(self.first, self.first if self.committed is None else self.committed))
+
+    @property
+    def expired(self) -> int:
+        """How many messages are no longer there that the group has not read."""
+        return 0 if self.committed is None else max(0, self.first - self.committed)
+
+
+class Asker:
+    """A client that only asks.
+
+    Parameters
+    ----------
+    connection : Connection
+        Where.
+    group : str, optional
+        The consumer group that is asked about.
+    timeout_s : float
+        How long connecting may take, and then each question.
+    """
+
+    def __init__(self, connection: Connection, *, group: str | None = None, timeout_s: float = 10.0) -> None:
+        self._connection = connection
+        self._group = group
+        self._timeout_s = timeout_s
+        self._faults = Translator(connection, group)
+        self._trouble: NunciusError | None = None
+        self._passing: str | None = None
+        self._consumer: Any = None
+
+    def __enter__(self) -> Self:
+        from confluent_kafka import Consumer, KafkaException
+
+        settings = self._connection.asking_settings(self._group)
+        try:
+            self._consumer = Consumer({**settings, "error_cb": self._on_error})
+        except KafkaException as error:
+            raise ConfigurationError(
+                f"config= is not accepted: {error.args[0].str()}", service=self._connection.service
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def topics(self) -> list[str]:
+        """Return the names of all topics that we are shown, without Kafka's own."""
+        return sorted(name for name in self._known() if not name.startswith("__"))
+
+    def lag(self, topics: Sequence[str]) -> dict[Partition, Lag]:
+        """Return how far the group has come in each partition of these topics."""
+        keys = self._partitions(topics)
+        committed = self._committed(keys)
+        found = {}
+        for key in keys:
+            first, end = self._watermarks(key)
+            found[key] = Lag(committed[key], first, end)
+        return found
+
+    def rewind(self, topics: Sequence[str], to: Start) -> dict[Partition, int]:
+        """Commit other positions for the group; return them."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        keys = self._partitions(topics)
+        targets = self._offsets(keys, to)
+        try:
+            answers = self._consumer.commit(
+                offsets=[TopicPartition(*key, offset) for key, offset in targets.items()], asynchronous=False
+            )
+        except KafkaException as error:
+            raise self._not_moved(error.args[0]) from error
+        for answer in answers:
+            if answer.error is not None:
+                raise self._not_moved(answer.error)
+        return targets
+
+    def watermarks(self, topics: Sequence[str]) -> dict[Partition, tuple[int, int]]:
+        """Return the first offset and the one behind the last of each partition."""
+        return {key: self._watermarks(key) for key in self._partitions(topics)}
+
+    # Parts ------------------------------------------------------------------------------------------------------------
+
+    def _known(self) -> Mapping[str, Any]:
+        from confluent_kafka import KafkaException
+
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                found: Mapping[str, Any] = self._consumer.list_topics(timeout=0.5).topics
+            except KafkaException as error:
+                self._consumer.poll(0)  # a refused login is told to the callback alone
+                if self._trouble is not None:
+                    raise self._trouble from error
+                if time.monotonic() >= deadline:
+                    raise UnreachableError(
+                        f"no Kafka broker answers at {self._connection.servers} within {self._timeout_s:g} s: "
+                        f"{self._passing or error.args[0].str()}. `nuncius doctor` finds out where it fails"
+                        f"{self._faults.about_tls}",
+                        service=self._connection.service,
+                        url=self._connection.url,
+                    ) from error
+            else:
+                return found
+
+    def _partitions(self, topics: Sequence[str]) -> list[Partition]:
+        known = self._known()
+        keys: list[Partition] = []
+        for topic in topics:
+            names = _matching(topic, known)
+            if not names:
+                close = difflib.get_close_matches(topic, known, n=5, cutoff=0.5)
+                hint = f"Close to it: {', '.join(close)}" if close else f"it has {len(known)} topics"
+                raise NotFoundError(
+                    f"the broker {self._connection.servers} has no topic {topic!r}. {hint}. (A topic that your login "
+                    "may not read looks the same.)",
+                    service=self._connection.service,
+                    position=topic,
+                )
+            for name in names:
+                if known[name].error is not None:
+                    raise self._faults.typed(known[name].error, name)
+                keys += [(name, number) for number in sorted(known[name].partitions)]
+        return keys
+
+    def _committed(self, keys: Sequence[Partition]) -> dict[Partition, int | None]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            found = self._consumer.committed([TopicPartition(*key) for key in keys], timeout=self._timeout_s)
+        except KafkaException as error:
+            raise self._faults.typed(error.args[0]) from error
+        for part in found:
+            if part.error is not None:
+                raise self._faults.typed(part.error, part.topic)
+        return {(part.topic, part.partition): part.offset if part.offset >= 0 else None for part in found}
+
+    def _offsets(self, keys: Sequence[Partition], to: Start) -> dict[Partition, int]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        marks = {key: self._watermarks(key) for key in keys}
+        if to.name == "earliest":
+            return {key: first for key, (first, _) in marks.items()}
+        if to.unix_s is None:
+            return {key: end for key, (_, end) in marks.items()}
+        stamp = int(to.unix_s * 1000)
+        try:
+            found = self._consumer.offsets_for_times(
+                [TopicPartition(*key, stamp) for key in keys], timeout=self._timeout_s
+            )
+        except KafkaException as error:
+            raise self._faults.typed(error.args[0]) from error
+        # A partition without messages since then answers with its end.
+        return {
+            (part.topic, part.partition): part.offset
+            if part.offset >= 0
+            else marks[part.topic, part.partition][1]
+            for part in found
+        }
+
+    def _watermarks(self, key: Partition) -> tuple[int, int]:
+        from confluent_kafka import KafkaException, TopicPartition
+
+        try:
+            first, end = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=self._timeout_s)
+        except KafkaException as error:
+            raise self._faults.typed(error.args[0], key[0]) from error
+        return first, end
+
+    def _not_moved(self, error: Any) -> NunciusError:
+        if error.code() in _GROUP_IN_USE:
+            return ConfigurationError(
+                f"somebody reads with the group {self._group!r} now, so its position can't be moved. Stop all its readers "
+                "(a reader that died is forgotten after some 10 s), then try again",
+                service=self._connection.service,
+            )
+        return self._faults.typed(error)
+
+    def _on_error(self, error: Any) -> None:
+        typed = self._faults.typed(error)
+        if type(typed) is UnreachableError:
+            self._passing = error.str()
+        else:
+            self._trouble = typed
+
+
+def _matching(topic: str, known: Mapping[str, Any]) -> list[str]:
+    if topic.startswith("^"):
+        return sorted(name for name in known if re.match(topic, name))
+    if is_dated(topic):
+        return [name for name in expand(topic, time.time()) if name in known]
+    return [topic] if topic in known else []
