@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nuncius.alerts.notice import Notice
 from nuncius.alerts.surveys import GENERIC, KNOWN, third_parties
 from nuncius.alerts.surveys.base import entries, number
 from nuncius.alerts.times import mjd_from_jd, possible_mjd, utc_from_tai
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from nuncius.archives.language import Document
 
 Keep: TypeAlias = Literal["document", "packet", "measurements"]
+
+NOTICES = "notices"
+"""The catalog of notices."""
 
 _DETECTION_IDS = ("candid", "diaForcedSourceId", "diaSourceId")
 _TIMES = ("jd", "mjd", "midpointMjdTai")
@@ -43,8 +47,10 @@ def survey_of(alert: Alert) -> Survey:
     return alert._known_survey
 
 
-def catalog_of(alert: Alert) -> str:
-    """Name the catalog of an alert, as Kowalski does: ``ZTF_alerts``, ``LSST_alerts``, ``WNTR_alerts``."""
+def catalog_of(alert: Alert | Notice) -> str:
+    """Name the catalog of an alert, as Kowalski does: ``ZTF_alerts``, ``LSST_alerts``; that of notices is ``notices``."""
+    if isinstance(alert, Notice):
+        return NOTICES
     survey = survey_of(alert)
     if survey is not GENERIC:
         return f"{survey.catalog_prefix}_alerts"
@@ -66,11 +72,15 @@ def survey_of_catalog(catalog: str) -> Survey:
     return found or next((survey for survey in third_parties() if survey.catalog_prefix == stem), GENERIC)
 
 
-def document_of(alert: Alert, keep: Keep) -> Document:
+def document_of(alert: Alert | Notice, keep: Keep) -> Document:
     """Make the document of an alert, without coordinates and images.
 
-    The histories are left out where the alert has an object, to which they then belong.
+    The histories are left out where the alert has an object, to which they then belong. A notice is kept whole, with
+    its values below `packet`.
     """
+    if isinstance(alert, Notice):
+        about = ("id", "kind", "time", "ra", "dec", "radius_deg", "skymap", "text", "is_test", "packet")
+        return {name: getattr(alert, name) for name in about}
     survey = survey_of(alert)
     leave_out = {*survey.cutout_fields}
     if alert.object_id is not None:
@@ -79,8 +89,10 @@ def document_of(alert: Alert, keep: Keep) -> Document:
     return _measurements(document, survey) if keep == "measurements" else document
 
 
-def history_of(alert: Alert, keep: Keep) -> list[HistoryPoint]:
+def history_of(alert: Alert | Notice, keep: Keep) -> list[HistoryPoint]:
     """List the entries of the histories in an alert of a known object."""
+    if isinstance(alert, Notice):
+        return []
     survey = survey_of(alert)
     points = []
     for list_name in survey.history_lists:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.backend import EmbeddedBackend
     from nuncius.archives.embedded.database import Database
+    from nuncius.archives.embedded.ingest import ArchiveSink
     from nuncius.archives.embedded.objects import ArchivedObject
     from nuncius.archives.embedded.reports import ExportReport, LoadReport
 
@@ -76,10 +77,7 @@ class EmbeddedArchive(Archive):
             If the archive can't be written. What was written before stays; the stream's other alerts are not
             acknowledged and come again.
         """
-        if keep not in _KEEPS:
-            raise ConfigurationError(
-                f"keep={keep!r} is not known; choose one of {', '.join(map(repr, _KEEPS))}"
-            )
+        keep = _checked(keep)
         report = IngestReport()
         begin = time.monotonic()
         with progress_bar("archived", wanted=progress) as advance:
@@ -90,6 +88,21 @@ class EmbeddedArchive(Archive):
                 advance(len(batch))
         report.seconds = time.monotonic() - begin
         return report
+
+    def sink(self, *, keep: Keep = "document", cutouts: bool = True) -> ArchiveSink:
+        """Return the archive as one of several places in which `Stream.save` keeps alerts.
+
+        Parameters
+        ----------
+        keep, cutouts
+            As for `ingest`.
+
+        Returns
+        -------
+        ArchiveSink
+            Its `report` tells what was kept.
+        """
+        return ingest.ArchiveSink(self._database, _checked(keep), cutouts=cutouts)
 
     def load_catalog(
         self,
@@ -260,3 +273,9 @@ class EmbeddedArchive(Archive):
 
     def _known(self, catalog: str) -> str:
         return self._driver.run(self._backend.known(catalog, self._deadline(None)))
+
+
+def _checked(keep: Keep) -> Keep:
+    if keep not in _KEEPS:
+        raise ConfigurationError(f"keep={keep!r} is not known; choose one of {', '.join(map(repr, _KEEPS))}")
+    return keep

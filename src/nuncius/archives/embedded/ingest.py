@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import from_text, printable, to_text
-from nuncius.alerts import Alert
+from nuncius.alerts import Alert, Notice
 from nuncius.alerts.sink import AlertSource
 from nuncius.archives.documents import catalog_of, coordinates_of, document_of, history_of, survey_of
 from nuncius.archives.embedded.database import quoted
@@ -50,7 +50,7 @@ class Batches:
         rest = iter(self._alerts)
         while batch := list(itertools.islice(rest, _BATCH)):
             for alert in batch:
-                if not isinstance(alert, Alert):
+                if not isinstance(alert, (Alert, Notice)):
                     raise ConfigurationError(
                         f"ingest takes a stream or alerts, not {type(alert).__name__}: Alert.from_bytes makes an alert "
                         "of bytes, read_packets reads files"
@@ -72,7 +72,7 @@ class AsyncBatches(Batches):
 
 
 def write(
-    database: Database, alerts: Sequence[Alert], keep: Keep, *, cutouts: bool, report: IngestReport
+    database: Database, alerts: Sequence[Alert | Notice], keep: Keep, *, cutouts: bool, report: IngestReport
 ) -> None:
     """Write one batch in one transaction.
 
@@ -101,10 +101,44 @@ def write(
     report.duplicates += counts.duplicates
 
 
+class ArchiveSink:
+    """An archive as a place where a stream saves its alerts; made by `EmbeddedArchive.sink`.
+
+    Parameters
+    ----------
+    database, keep, cutouts
+        As for `EmbeddedArchive.ingest`.
+
+    Attributes
+    ----------
+    report : IngestReport
+        What was done so far.
+    """
+
+    def __init__(self, database: Database, keep: Keep, *, cutouts: bool) -> None:
+        self._database = database
+        self._keep = keep
+        self._cutouts = cutouts
+        self.report = IngestReport()
+
+    def write(self, items: Sequence[Alert | Notice]) -> None:
+        """Keep a batch in one transaction; it is on the disk when this returns.
+
+        Raises
+        ------
+        StorageError
+            If it can't be written; then nothing of it is in the archive.
+        """
+        write(self._database, items, self._keep, cutouts=self._cutouts, report=self.report)
+
+    def close(self) -> None:
+        """Nothing to do: the archive stays open."""
+
+
 _UNREADABLE: Any = object()
 
 
-def _coordinates(alerts: Sequence[Alert], report: IngestReport) -> list[Any]:
+def _coordinates(alerts: Sequence[Alert | Notice], report: IngestReport) -> list[Any]:
     """Decode the alerts and make their coordinates, together because that is cheaper."""
     positions: list[tuple[float | None, float | None]] = []
     unreadable = set()
@@ -112,7 +146,8 @@ def _coordinates(alerts: Sequence[Alert], report: IngestReport) -> list[Any]:
         try:
             _ = alert.packet
             positions.append((alert.ra, alert.dec))
-        except PacketError as error:
+        except PacketError as error:  # a notice is whole from the beginning
+            assert isinstance(alert, Alert)
             unreadable.add(index)
             positions.append((None, None))
             report.unreadable.append((alert, error))
@@ -125,11 +160,11 @@ class _Row:
     """An alert as it will stand in its catalog."""
 
     __slots__ = (
-        "alert_id", "annotations", "dec", "digest", "extras", "id", "images", "mjd", "object_id", "packet", "points",
+        "alert_id", "annotations", "broker", "dec", "digest", "extras", "id", "images", "mjd", "object_id", "packet", "points",
         "ra", "text",
     )  # fmt: skip
 
-    def __init__(self, alert: Alert, coordinates: Any, keep: Keep, *, cutouts: bool) -> None:
+    def __init__(self, alert: Alert | Notice, coordinates: Any, keep: Keep, *, cutouts: bool) -> None:
         self.id = document_id(alert)
         # A packet may have a field of this name too, as exports of other archives do: ours stands.
         document = {"_id": self.id, **document_of(alert, keep)}
@@ -145,6 +180,8 @@ class _Row:
         for name, value in alert.annotations.items():
             text, extras = to_text(value)
             self.annotations[name] = text if extras is None else [text, extras]
+        broker = None if alert.origin is None else alert.origin.broker
+        self.broker = broker if broker in self.annotations else None
         self.packet = alert.raw if keep == "packet" else None
         self.points = []
         if alert.object_id is not None:
@@ -153,7 +190,7 @@ class _Row:
                 for point in history_of(alert, keep)
             ]
         self.images: list[tuple[str, str | None, bytes]] = []
-        if cutouts and keep != "measurements":
+        if isinstance(alert, Alert) and cutouts and keep != "measurements":
             fields = dict(
                 zip(("science", "template", "difference"), survey_of(alert).cutout_fields, strict=True)
             )
@@ -167,7 +204,7 @@ def _column_of_id(value: int | str) -> int | str:
     return printable(value)
 
 
-def document_id(alert: Alert) -> str:
+def document_id(alert: Alert | Notice) -> str:
     """Return the `_id` of an alert's document: 24 hexadecimal digits made of its key, the same at each delivery."""
     key = json.dumps([part if isinstance(part, str) or part is None else str(part) for part in alert.key])
     return hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
@@ -201,6 +238,11 @@ def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: Inge
     ):
         counts.duplicates += 1
         return
+    if row.broker is not None and row.broker not in (json.loads(annotations) if annotations else {}):
+        # The same alert by way of another broker: what that one adds is merged, and its packet is kept beside.
+        _keep_beside(connection, catalog, number, row)
+        counts.duplicates += 1
+        return
     _keep_as_revision(connection, catalog, number)
     connection.execute(
         f"UPDATE {table} SET alert_id = ?, object_id = ?, mjd = ?, ra = ?, dec = ?, hpx = ?, received = ?, digest = ?, "
@@ -231,6 +273,25 @@ def _keep_as_revision(connection: sqlite3.Connection, catalog: str, number: int)
         f"INSERT INTO {quoted(f'{catalog}:revisions')} (alert, digest, received, document, extras, packet) "
         "VALUES (?, ?, ?, ?, ?, ?)",
         (number, digest, received, text, extras, packet),
+    )
+
+
+def _keep_beside(connection: sqlite3.Connection, catalog: str, number: int, row: _Row) -> None:
+    """Keep a packet of another broker with the versions of an alert; images only where they are other ones."""
+    query = f"SELECT field, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?"
+    known = dict(connection.execute(query, (number,)).fetchall())
+    others = {
+        field: data if name is None else {"fileName": name, "stampData": data}
+        for field, name, data in row.images
+        if known.get(field) != data
+    }
+    text, extras = (
+        to_text({**from_text(row.text, row.extras), **others}) if others else (row.text, row.extras)
+    )
+    connection.execute(
+        f"INSERT INTO {quoted(f'{catalog}:revisions')} (alert, digest, received, document, extras, packet) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        (number, row.digest, time.time(), text, extras, row.packet),
     )
 
 
