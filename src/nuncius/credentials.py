@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from nuncius._core.tomlfile import set_table
 from nuncius.errors import ConfigurationError
 from nuncius.settings import config_dir
 
@@ -140,6 +141,31 @@ def find_credentials(
     if isinstance(table.get("username"), str) and isinstance(table.get("password"), str):
         return Credentials(table["username"], table["password"], source=source)
     return _netrc_login(host) if host else None
+
+
+def store_credentials(service: str, found: Credentials | None, *, host: str | None = None) -> Path:
+    """Keep a login in ``credentials.toml``, which nobody else may read, or take it out (None); return the file.
+
+    Parameters
+    ----------
+    service : str
+        Such as ``"antares"``.
+    found : Credentials, optional
+        The login.
+    host : str, optional
+        Only for this host.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is no TOML, or the login can't stand in one.
+    StorageError
+        If it can't be written.
+    """
+    path = config_dir() / "credentials.toml"
+    table = None if found is None else {"username": found.username, "password": found.reveal()}
+    set_table(path, host or service, table, private=True)
+    return path
 
 
 def find_token(service: str, given: str | Token | None = None, *, host: str | None = None) -> Token | None:

@@ -19,8 +19,15 @@ import secrets
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from nuncius._core.tomlfile import set_table
 from nuncius.errors import ConfigurationError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NAMES = ("servers", "ssl_ca_location", "group")
 
 
 def data_dir() -> Path:
@@ -43,7 +50,7 @@ def config_dir() -> Path:
     return Path(platformdirs.user_config_dir("nuncius"))
 
 
-def find_setting(service: str, name: str) -> str | None:
+def find_setting(service: str, name: str, *, environment: bool = True) -> str | None:
     """Return what the environment or ``config.toml`` says of a service; None if neither does.
 
     Parameters
@@ -52,13 +59,16 @@ def find_setting(service: str, name: str) -> str | None:
         Such as ``"antares"``.
     name : str
         ``servers``, ``ssl_ca_location`` or ``group``.
+    environment : bool
+        Whether the environment is asked, which wins.
 
     Raises
     ------
     ConfigurationError
         If the file is no TOML, or the value is no text.
     """
-    if value := os.environ.get(f"NUNCIUS_{service}_{name}".upper().replace("-", "_")):
+    variable = f"NUNCIUS_{service}_{name}".upper().replace("-", "_")
+    if environment and (value := os.environ.get(variable)):
         return value
     path = config_dir() / "config.toml"
     try:
@@ -72,6 +82,26 @@ def find_setting(service: str, name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ConfigurationError(f"{path}: {name} in [{service}] is not a text", position=str(path))
     return value
+
+
+def store_settings(service: str, values: Mapping[str, str]) -> Path:
+    """Add to what ``config.toml`` says of a service; return the file.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file is no TOML.
+    StorageError
+        If it can't be written.
+    """
+    path = config_dir() / "config.toml"
+    known = {
+        name: value
+        for name in _NAMES
+        if (value := find_setting(service, name, environment=False)) is not None
+    }
+    set_table(path, service, known | dict(values))
+    return path
 
 
 def default_group() -> str:

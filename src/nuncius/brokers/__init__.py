@@ -8,11 +8,14 @@ from nuncius.brokers._async import open_publisher as open_async_publisher
 from nuncius.brokers._async import open_stream as open_async_stream
 from nuncius.brokers._sync import open_publisher, open_stream
 from nuncius.brokers.asking import lag, rewind, topics
+from nuncius.brokers.doctor import Verdict, diagnose
 from nuncius.brokers.known import profile_of, profiles
 from nuncius.brokers.profile import Profile
 
 __all__ = [
     "Profile",
+    "Verdict",
+    "diagnose",
     "lag",
     "open_async_publisher",
     "open_async_stream",

@@ -12,10 +12,19 @@ import click
 from nuncius.errors import NunciusError
 
 _COMMANDS = {
+    "antares": ("nuncius.cli.antares", "Save ANTARES streams, as antares-client does."),
     "archive": ("nuncius.cli.archive", "Ask an archive: a file, or a server."),
+    "brokers": ("nuncius.cli.brokers", "List the brokers, and what login each wants."),
     "demo": ("nuncius.cli.demo", "See one night from end to end, without any account."),
+    "doctor": ("nuncius.cli.doctor", "Find out why a stream can't be read."),
+    "health": ("nuncius.cli.health", "Tell whether a running stream is well."),
+    "lag": ("nuncius.cli.lag", "Show how far a consumer group has come."),
+    "login": ("nuncius.cli.login", "Store the login of a broker."),
+    "publish": ("nuncius.cli.publish", "Send packets to a topic."),
+    "rewind": ("nuncius.cli.rewind", "Read again from an earlier place."),
     "serve": ("nuncius.cli.serve", "Answer Kowalski's HTTP interface on an archive."),
-    "stream": ("nuncius.cli.stream", "Listen to a stream and keep what comes."),
+    "stream": ("nuncius.cli.stream", "Listen to streams and keep what comes."),
+    "topics": ("nuncius.cli.topics", "List the topics of a broker."),
     "users": ("nuncius.cli.users", "The accounts of a server."),
 }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from nuncius.errors import ConfigurationError, NotFoundError, UnreachableError
 from nuncius.streams.kafka.faults import Translator
 from nuncius.streams.kafka.nights import expand, is_dated
+from nuncius.streams.kafka.transport import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from nuncius.errors import NunciusError
     from nuncius.streams.bounds import Start
     from nuncius.streams.kafka.connection import Connection
-    from nuncius.streams.transport import Partition
+    from nuncius.streams.transport import Message, Partition
 
 # UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS, FENCED_MEMBER_EPOCH, STALE_MEMBER_EPOCH: what a broker
 # answers to a commit from outside while a group has members.
@@ -126,6 +127,32 @@ class Asker:
     def watermarks(self, topics: Sequence[str]) -> dict[Partition, tuple[int, int]]:
         """Return the first offset and the one behind the last of each partition."""
         return {key: self._watermarks(key) for key in self._partitions(topics)}
+
+    def last_message(self, topics: Sequence[str]) -> Message | None:
+        """Read the last message of any of these topics; None if they are empty."""
+        from confluent_kafka import KafkaError, TopicPartition
+
+        deadline = time.monotonic() + self._timeout_s
+        for key, (first, end) in self.watermarks(topics).items():
+            if end <= first:
+                continue
+            self._consumer.assign([TopicPartition(*key, end - 1)])
+            while time.monotonic() < deadline:
+                for found in self._consumer.consume(1, 0.2):
+                    error = found.error()
+                    if error is None:
+                        return message_of(found)
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise self._faults.typed(error, key[0])
+                if self._trouble is not None:
+                    raise self._trouble
+            raise UnreachableError(
+                f"{self._connection.servers} shows {end - first} messages in {key[0]}[{key[1]}] and gives none within "
+                f"{self._timeout_s:g} s: {self._passing or 'no reason was given'}. May this login read the topic?",
+                service=self._connection.service,
+                url=self._connection.url,
+            )
+        return None
 
     # Parts ------------------------------------------------------------------------------------------------------------
 

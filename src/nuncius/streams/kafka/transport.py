@@ -126,18 +126,7 @@ class KafkaTransport(Transport):
                     self._on_message_error(message.error(), message)
                 continue
             self._look_for_a_gap((message.topic(), message.partition()), message.offset())
-            kind, stamp = message.timestamp()
-            messages.append(
-                Message(
-                    message.topic(),
-                    message.partition(),
-                    message.offset(),
-                    message.value(),
-                    stamp if kind else None,
-                    message.key(),
-                    message.headers() or (),
-                )
-            )
+            messages.append(message_of(message))
         if messages:
             self._passing = None
         return messages
@@ -579,6 +568,20 @@ class KafkaTransport(Transport):
 
     def _typed(self, error: Any, topic: str | None = None) -> NunciusError:
         return self._faults.typed(error, topic or self._topics)
+
+
+def message_of(message: Any) -> Message:
+    """Return a message of confluent-kafka as ours."""
+    kind, stamp = message.timestamp()
+    return Message(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.value(),
+        stamp if kind else None,
+        message.key(),
+        message.headers() or (),
+    )
 
 
 def _check_pattern(topic: str) -> None:
