@@ -142,7 +142,9 @@ class Stream:
             If a sink can't keep a batch; nothing of the batch is acknowledged.
         """
         if not sinks:
-            raise ConfigurationError("save needs at least one sink, or the alerts would be finished and nowhere")
+            raise ConfigurationError(
+                "save needs at least one sink, or the alerts would be finished and nowhere"
+            )
         count = 0
         for batch in self.batches(n, timeout_s):
             whole = self._signal.call(readable, batch)
