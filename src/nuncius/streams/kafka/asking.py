@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from nuncius.errors import ConfigurationError, NotFoundError, UnreachableError
+from nuncius.errors import ConfigurationError, UnreachableError
 from nuncius.streams.kafka.faults import Translator
 from nuncius.streams.kafka.nights import expand, is_dated
+from nuncius.streams.kafka.positions import Positions
 from nuncius.streams.kafka.transport import message_of
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class Asker:
             raise ConfigurationError(
                 f"config= is not accepted: {error.args[0].str()}", service=self._connection.service
             ) from error
+        self._positions = Positions(self._consumer, self._faults, self._timeout_s)
         return self
 
     def __exit__(
@@ -100,19 +101,15 @@ class Asker:
     def lag(self, topics: Sequence[str]) -> dict[Partition, Lag]:
         """Return how far the group has come in each partition of these topics."""
         keys = self._partitions(topics)
-        committed = self._committed(keys)
-        found = {}
-        for key in keys:
-            first, end = self._watermarks(key)
-            found[key] = Lag(committed[key], first, end)
-        return found
+        committed = self._positions.committed(keys)
+        return {key: Lag(committed.get(key), *self._positions.watermarks(key)) for key in keys}
 
     def rewind(self, topics: Sequence[str], to: Start) -> dict[Partition, int]:
         """Commit other positions for the group; return them."""
         from confluent_kafka import KafkaException, TopicPartition
 
         keys = self._partitions(topics)
-        targets = self._offsets(keys, to)
+        targets = self._positions.at(to, keys)
         try:
             answers = self._consumer.commit(
                 offsets=[TopicPartition(*key, offset) for key, offset in targets.items()], asynchronous=False
@@ -126,7 +123,7 @@ class Asker:
 
     def watermarks(self, topics: Sequence[str]) -> dict[Partition, tuple[int, int]]:
         """Return the first offset and the one behind the last of each partition."""
-        return {key: self._watermarks(key) for key in self._partitions(topics)}
+        return {key: self._positions.watermarks(key) for key in self._partitions(topics)}
 
     def last_message(self, topics: Sequence[str]) -> Message | None:
         """Read the last message of any of these topics; None if they are empty."""
@@ -184,63 +181,12 @@ class Asker:
         for topic in topics:
             names = _matching(topic, known)
             if not names:
-                close = difflib.get_close_matches(topic, known, n=5, cutoff=0.5)
-                hint = f"Close to it: {', '.join(close)}" if close else f"it has {len(known)} topics"
-                raise NotFoundError(
-                    f"the broker {self._connection.servers} has no topic {topic!r}. {hint}. (A topic that your login "
-                    "may not read looks the same.)",
-                    service=self._connection.service,
-                    position=topic,
-                )
+                raise self._faults.unknown_topic(topic, known)
             for name in names:
                 if known[name].error is not None:
                     raise self._faults.typed(known[name].error, name)
                 keys += [(name, number) for number in sorted(known[name].partitions)]
         return keys
-
-    def _committed(self, keys: Sequence[Partition]) -> dict[Partition, int | None]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        try:
-            found = self._consumer.committed([TopicPartition(*key) for key in keys], timeout=self._timeout_s)
-        except KafkaException as error:
-            raise self._faults.typed(error.args[0]) from error
-        for part in found:
-            if part.error is not None:
-                raise self._faults.typed(part.error, part.topic)
-        return {(part.topic, part.partition): part.offset if part.offset >= 0 else None for part in found}
-
-    def _offsets(self, keys: Sequence[Partition], to: Start) -> dict[Partition, int]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        marks = {key: self._watermarks(key) for key in keys}
-        if to.name == "earliest":
-            return {key: first for key, (first, _) in marks.items()}
-        if to.unix_s is None:
-            return {key: end for key, (_, end) in marks.items()}
-        stamp = int(to.unix_s * 1000)
-        try:
-            found = self._consumer.offsets_for_times(
-                [TopicPartition(*key, stamp) for key in keys], timeout=self._timeout_s
-            )
-        except KafkaException as error:
-            raise self._faults.typed(error.args[0]) from error
-        # A partition without messages since then answers with its end.
-        return {
-            (part.topic, part.partition): part.offset
-            if part.offset >= 0
-            else marks[part.topic, part.partition][1]
-            for part in found
-        }
-
-    def _watermarks(self, key: Partition) -> tuple[int, int]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        try:
-            first, end = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=self._timeout_s)
-        except KafkaException as error:
-            raise self._faults.typed(error.args[0], key[0]) from error
-        return first, end
 
     def _not_moved(self, error: Any) -> NunciusError:
         if error.code() in _GROUP_IN_USE:

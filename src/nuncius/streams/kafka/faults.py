@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from nuncius.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nuncius.errors import NunciusError
     from nuncius.streams.kafka.connection import Connection
 
@@ -89,6 +92,23 @@ class Translator:
         if error.retriable() or code in _PASSING:
             return UnreachableError(f"{servers} is not ready: {text}", **facts)
         return ServerError(f"{servers} answered {error.name()}: {text}", **facts)
+
+    def unknown_topic(self, topic: str, known: Iterable[str]) -> NotFoundError:
+        """Return the error for a topic that a broker doesn't show, with those that are close."""
+        names = [name for name in known if not name.startswith("__")]
+        close = difflib.get_close_matches(topic, names, n=5, cutoff=0.5)
+        hint = (
+            f"Close to it: {', '.join(close)}"
+            if close
+            else f"It has {len(names)} topics, none with such a name"
+        )
+        return NotFoundError(
+            f"the broker {self.connection.servers} has no topic {topic!r}. {hint}. (A topic that your login may not read "
+            "looks the same.)",
+            service=self.connection.service,
+            url=self.connection.url,
+            position=topic,
+        )
 
     def setting(self, name: str) -> Any:
         """Return one of librdkafka's settings, as it is in force."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 import threading
@@ -21,6 +20,7 @@ from nuncius.errors import (
 )
 from nuncius.streams.kafka.faults import Translator
 from nuncius.streams.kafka.nights import CURRENT_NIGHTS, expand, is_dated, is_night_of
+from nuncius.streams.kafka.positions import Positions
 from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
@@ -178,10 +178,8 @@ class KafkaTransport(Transport):
             targets: dict[Partition, int] = dict(where)
         elif where.name == "committed":
             targets = self._starting_positions(mine)
-        elif where.name == "earliest":  # as numbers, for they are committed too
-            targets = {key: self._watermarks(key)[0] for key in mine}
-        else:
-            targets = self._resolve(where, mine)
+        else:  # as numbers, for they are committed too
+            targets = self._positions.at(where, mine)
         try:
             for (topic, partition), offset in targets.items():
                 self._consumer.seek(TopicPartition(topic, partition, offset))
@@ -195,7 +193,7 @@ class KafkaTransport(Transport):
         """See `Transport.lag`."""
         lags = {}
         for key, position in positions.items():
-            low, high = self._watermarks(key)
+            low, high = self._positions.watermarks(key)
             lags[key] = max(0, high - (low if position is None else max(position, low)))
         return lags
 
@@ -219,12 +217,12 @@ class KafkaTransport(Transport):
         for topic in self._topics:
             if topic.startswith("^"):
                 if not any(re.match(topic, name) for name in known):
-                    raise self._unknown(topic, known)
+                    raise self._faults.unknown_topic(topic, known)
             elif is_dated(topic):
                 if not any(is_night_of(name, topic) for name in known):
-                    raise self._unknown(topic, known)
+                    raise self._faults.unknown_topic(topic, known)
             elif topic not in known:
-                raise self._unknown(topic, known)
+                raise self._faults.unknown_topic(topic, known)
             elif known[topic].error is not None:
                 raise self._typed(known[topic].error, topic)
         return known
@@ -263,23 +261,11 @@ class KafkaTransport(Transport):
                 ) from last
             time.sleep(0.02)
 
-    def _unknown(self, topic: str, known: Mapping[str, Any]) -> NotFoundError:
-        names = [name for name in known if not name.startswith("__")]
-        close = difflib.get_close_matches(topic, names, n=5, cutoff=0.5)
-        hint = (
-            f"Close to it: {', '.join(close)}"
-            if close
-            else f"It has {len(names)} topics, none with such a name"
-        )
-        return NotFoundError(
-            f"the broker {self._servers} has no topic {topic!r}. {hint}. (A topic that your login may not read looks "
-            "the same.)",
-            service="kafka",
-            url=f"kafka://{self._servers}",
-            position=topic,
-        )
-
     # Partitions ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _positions(self) -> Positions:
+        return Positions(self._consumer, self._faults, _ASK_S)
 
     def _subscribe(self, names: list[str], known: Mapping[str, Any]) -> None:
         """Read these topics, and no others any more; without a group nothing is ever committed."""
@@ -298,7 +284,7 @@ class KafkaTransport(Transport):
                 names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         else:
-            positions = self._resolve(self._start, sorted(self.partitions - before))
+            positions = self._first_positions(sorted(self.partitions - before))
             self._consumer.incremental_assign(_offsets(positions))
             self._tell_assigned(positions)
 
@@ -335,13 +321,13 @@ class KafkaTransport(Transport):
         if self.group is None:  # where it was read to is known to the engine alone, so it is kept
             committed: dict[Partition, int] = {}
         else:
-            committed = self._ask_committed(keys)
+            committed = self._positions.committed(keys)
         for key in keys:
-            low, high = self._watermarks(key)
-            position = committed.get(key, -1)
-            if position < 0 and name not in self._subscribed:
-                position = self._resolve(self._start, [key])[key]
-            if max(position, low) < high:
+            first, end = self._positions.watermarks(key)
+            position = committed.get(key, first)
+            if key not in committed and name not in self._subscribed:
+                position = self._first_positions([key])[key]
+            if max(position, first) < end:
                 return True
         return False
 
@@ -403,60 +389,24 @@ class KafkaTransport(Transport):
                 self._passing = str(error)
             self._interrupted.wait(0.2)
 
-    def _ask_committed(self, keys: list[Partition]) -> dict[Partition, int]:
-        """Return the committed offsets, negative where there is none."""
-        from confluent_kafka import KafkaException, TopicPartition
-
-        try:
-            committed = self._consumer.committed([TopicPartition(*key) for key in keys], timeout=_ASK_S)
-        except KafkaException as error:
-            raise self._typed(error.args[0]) from error
-        for part in committed:
-            if part.error is not None:
-                raise self._typed(part.error, part.topic)
-        return {(part.topic, part.partition): part.offset for part in committed}
-
     def _ask_positions(self, keys: list[Partition]) -> dict[Partition, int]:
-        positions = self._ask_committed(keys)
-        fresh = [
-            key for key in keys if positions.get(key, -1) < 0 or (self._reset and key not in self._placed)
-        ]
+        positions = self._positions.committed(keys)
+        fresh = [key for key in keys if key not in positions or (self._reset and key not in self._placed)]
         for key in keys:
             if key not in fresh:
                 self._warn_if_expired(key, positions[key])
-        return {**positions, **self._resolve(self._start, fresh)}
+        return {**positions, **self._first_positions(fresh)}
 
-    def _resolve(self, start: Start, keys: Sequence[Partition]) -> dict[Partition, int]:
-        """Turn a start into an offset for each partition."""
-        from confluent_kafka import KafkaException, TopicPartition
-
-        if not keys:
-            return {}
+    def _first_positions(self, keys: Sequence[Partition]) -> dict[Partition, int]:
+        """Turn `start=` into an offset for each partition that was never read."""
         # A topic that came up while we read is new from its first message on, whatever start= says.
         first = self._known_first
-        later = [] if first is None else [key for key in keys if key[0] not in first]
-        if later:
-            rest = [key for key in keys if key not in later]
-            return dict.fromkeys(later, _logical("earliest")) | self._resolve(start, rest)
-        if start.name == "latest":
-            # The end as it is now, as a number: a crash before the first commit then loses nothing since now.
-            return {key: self._watermarks(key)[1] for key in keys}
-        if start.name != "time":
-            return dict.fromkeys(keys, _logical("earliest"))
-        assert start.unix_s is not None
-        stamp = int(start.unix_s * 1000)
-        try:
-            found = self._consumer.offsets_for_times(
-                [TopicPartition(*key, stamp) for key in keys], timeout=_ASK_S
-            )
-        except KafkaException as error:
-            raise self._typed(error.args[0]) from error
-        # A partition without messages since then answers with its end.
-        return {(part.topic, part.partition): part.offset for part in found} | {
-            (part.topic, part.partition): self._watermarks((part.topic, part.partition))[1]
-            for part in found
-            if part.offset < 0
-        }
+        later = [key for key in keys if first is not None and key[0] not in first]
+        if self._start.name not in {"latest", "time"}:
+            later = list(keys)
+        # "latest" is the end as it is now, as a number: a crash before the first commit then loses nothing since now.
+        rest = [key for key in keys if key not in later]
+        return dict.fromkeys(later, _logical("earliest")) | self._positions.at(self._start, rest)
 
     def _look_for_a_gap(self, key: Partition, offset: int) -> None:
         """Tell when messages expired on the broker while the stream was open: librdkafka passes over them silently.
@@ -473,24 +423,12 @@ class KafkaTransport(Transport):
                 log.debug("%s[%d]: offsets %d to %d are missing: %s", *key, expected, offset - 1, error)
 
     def _warn_if_expired(self, key: Partition, position: int) -> None:
-        low, _ = self._watermarks(key)
+        low, _ = self._positions.watermarks(key)
         if low > position:
             log.warning(
                 "%s[%d]: %d messages expired on the broker before they were read (positions %d to %d)",
                 *key, low - position, position, low - 1,
             )  # fmt: skip
-
-    def _watermarks(self, key: Partition) -> tuple[int, int]:
-        from confluent_kafka import KafkaException, TopicPartition
-
-        try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=_ASK_S)
-        except KafkaException as error:
-            typed = self._typed(error.args[0], key[0])
-            if isinstance(typed, NotFoundError):  # it is known to exist: in an outage librdkafka forgets it
-                typed = UnreachableError(f"{self._servers} does not answer about {key}", service="kafka")
-            raise typed from error
-        return low, high
 
     def _commit(self, positions: Mapping[Partition, int], *, wait: bool = True) -> None:
         from confluent_kafka import KafkaException
