@@ -35,6 +35,7 @@ PUBLIC_NAMES = [
     "Sandbox",
     "__version__",
     "open_archive",
+    "open_publisher",
     "open_stream",
     "read_packets",
 ]

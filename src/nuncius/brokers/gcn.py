@@ -48,8 +48,9 @@ class Gcn(Profile):
     def security(self, servers: str) -> Security:
         """Ask for tokens where these servers do: each of GCN's systems has a domain of its own."""
         host = servers.partition(",")[0].partition(":")[0]
-        own = host.startswith("kafka.") and host.endswith(_DOMAIN)
-        domain = host.removeprefix("kafka.") if own else _DOMAIN
+        domain = host.removeprefix("kafka.")
+        if domain == host or not f".{domain}".endswith(f".{_DOMAIN}"):
+            domain = _DOMAIN  # a secret is sent to nobody else
         return Security(self.mechanism, self.tls, token_url=f"https://auth.{domain}/oauth2/token")
 
     def reader(self, schema: SchemaLike = None, *, test_messages: bool = False) -> Reader:

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from nuncius._core.jsontext import printable
 from nuncius.alerts import Alert, Notice
 from nuncius.alerts.notices import is_notice_record, notice_from_bytes, notice_from_record
 from nuncius.alerts.notices.values import MAX_TEXT_BYTES, parse_json
-from nuncius.alerts.packets import open_packets
+from nuncius.alerts.packets import decode_datum, open_packets
+from nuncius.alerts.surveys import GENERIC, survey_of_schema
 from nuncius.brokers.profile import Profile
 from nuncius.credentials import Credentials, find_credentials
 from nuncius.errors import ConfigurationError, PacketError
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nuncius.alerts import Origin
-    from nuncius.alerts.packets import SchemaLike
+    from nuncius.alerts.packets import Packet, SchemaLike
     from nuncius.credentials import CredentialsLike
     from nuncius.streams.transport import Message, Reader
 
@@ -60,8 +62,8 @@ class Hopskotch(Profile):
 class HopskotchReader:
     """Reads messages by their header ``_format``, and without one by the older envelope of JSON.
 
-    Avro records and JSON records become alerts, unless they have the form of a notice; everything else becomes a
-    notice. A format that nobody knows is a `PacketError`.
+    Avro records and JSON records become alerts if they have an id, an object or a position as alerts have, and not the
+    form of a notice; everything else becomes a notice. A format that nobody knows is a `PacketError`.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ class _Content:
         if form == "avro":
             return self._avro(raw)
         if form in _NOTICES:
-            return [self._marked(notice_from_bytes(raw, self._kind, _NOTICES[form], origin=self._origin))]
+            return [self._from_bytes(raw, _NOTICES[form])]
         if form == "external":
             return [self._external(parse_json(raw), raw)]
         if form == "blob":
@@ -116,7 +118,7 @@ class _Content:
         if raw.startswith(_AVRO):
             return self._avro(raw)
         if raw[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] not in {b"{", b"["}:
-            return [self._marked(notice_from_bytes(raw, self._kind, origin=self._origin))]
+            return [self._from_bytes(raw)]
         value = parse_json(raw)
         if (
             not isinstance(value, dict)
@@ -128,17 +130,19 @@ class _Content:
         if form in {"blob", "json"}:  # this is what JSON was called first
             return self._json(content, _text_of(content))
         if isinstance(content, dict) and form in _NOTICES:
-            return [self._marked(notice_from_record(content, raw, self._kind, origin=self._origin))]
+            found = notice_from_record(content, raw, self._kind, origin=self._origin, name=self._name)
+            return [self._marked(found)]
         return self.read(form, content.encode() if isinstance(content, str) else _text_of(content))
 
     def _json(self, value: Any, raw: bytes) -> Sequence[Alert | Notice]:
-        if isinstance(value, dict) and is_notice_record(value):
-            return [self._marked(notice_from_record(value, raw, self._kind, origin=self._origin))]
         records = value if isinstance(value, list) else [value]
-        if records and all(isinstance(record, dict) for record in records):
-            return [Alert(alone, packet, origin=self._origin) for alone, packet in open_packets(raw)]
-        text = value if isinstance(value, str) else ""
-        return [self._notice({"content": value}, raw, text)]
+        if not records or not all(isinstance(record, dict) for record in records):
+            return [self._notice({"content": value}, raw, value if isinstance(value, str) else "")]
+        opened = open_packets(raw)
+        return [
+            self._item(record, alone, packet, is_only=len(records) == 1)
+            for record, (alone, packet) in zip(records, opened, strict=True)
+        ]
 
     def _avro(self, raw: bytes) -> Sequence[Alert | Notice]:
         if not raw.startswith(_AVRO):
@@ -146,7 +150,28 @@ class _Content:
         opened = open_packets(raw)
         if not opened:
             raise PacketError("the container holds no record")
-        return [Alert(alone, packet, origin=self._origin) for alone, packet in opened]
+        # A survey's packet stays undecoded; the schemas of others don't tell what they are.
+        return [
+            Alert(alone, packet, origin=self._origin)
+            if survey_of_schema(packet.schema_name) is not GENERIC
+            else self._of_unknown_schema(alone, packet, is_only=len(opened) == 1)
+            for alone, packet in opened
+        ]
+
+    def _of_unknown_schema(self, raw: bytes, packet: Packet, *, is_only: bool) -> Alert | Notice:
+        value = _value_of(packet)
+        if isinstance(value, dict):
+            return self._item(value, raw, packet, is_only=is_only)
+        return self._notice({"content": value}, raw, value if isinstance(value, str) else "", is_only=is_only)
+
+    def _item(self, record: dict[str, Any], raw: bytes, packet: Packet, *, is_only: bool) -> Alert | Notice:
+        """Make an alert of what has an object, an alert's id or a position, and no form of a notice."""
+        reading = GENERIC.read(record)
+        found = (reading.alert_id, reading.object_id, reading.point.ra)
+        if not is_notice_record(record) and found != (None, None, None):
+            return Alert(raw, packet, origin=self._origin)
+        name = self._name if is_only else None
+        return self._marked(notice_from_record(record, raw, self._kind, origin=self._origin, name=name))
 
     def _external(self, value: Any, raw: bytes) -> Notice:
         """Name the place of a message that was too large to send. It is not fetched: the address is a stranger's."""
@@ -155,10 +180,12 @@ class _Content:
             raise PacketError("a message that stands elsewhere, without its url")
         return self._notice(value, raw, f"The message stands at {url}")
 
-    def _notice(self, packet: dict[str, Any], raw: bytes, text: str) -> Notice:
-        name = self._name or Notice("", self._kind, raw=raw).digest
+    def _notice(self, packet: dict[str, Any], raw: bytes, text: str, *, is_only: bool = True) -> Notice:
+        name = (
+            self._name if is_only else ""
+        )  # the header names the message, and not each of the notices within
         return Notice(
-            id=name,
+            id=name or Notice("", self._kind, raw=raw).digest,
             kind=self._kind,
             text=printable(text),
             packet=packet,
@@ -167,10 +194,26 @@ class _Content:
             is_test=self._is_test,
         )
 
-    def _marked(self, notice: Notice) -> Notice:
-        from dataclasses import replace
+    def _from_bytes(self, raw: bytes, form: str | None = None) -> Notice:
+        return self._marked(notice_from_bytes(raw, self._kind, form, origin=self._origin, name=self._name))
 
+    def _marked(self, notice: Notice) -> Notice:
         return replace(notice, is_test=True) if self._is_test and not notice.is_test else notice
+
+
+def _value_of(packet: Packet) -> Any:
+    """Decode what an Avro container holds: hop writes lists, too, as one value."""
+    assert packet._layout is not None
+    schema = packet._layout.header.schema
+    if packet._values is not None:
+        return packet._values
+    if isinstance(schema.parsed, dict) and schema.parsed.get("type") == "record":
+        return packet.decode()
+    data = packet._record()
+    value, end = decode_datum(data, schema)
+    if end != len(data):
+        raise PacketError(f"{len(data) - end} bytes are left over behind the value", position=f"byte {end}")
+    return value
 
 
 def _text_of(value: Any) -> bytes:

@@ -183,7 +183,7 @@ def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes,
     if start in {b"{", b"["}:
         return _open_json(raw, body)
     if start == b"<":
-        raise PacketError("an XML notice (VOEvent), not an alert packet; this release does not read notices")
+        raise PacketError("an XML notice (VOEvent), not an alert packet; streams of gcn:// and hopskotch:// read notices")
     raise PacketError(
         f"not an alert packet of any known kind; it begins with {body[:8].hex(' ')}", position="byte 0"
     )

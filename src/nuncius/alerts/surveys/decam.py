@@ -18,6 +18,10 @@ class Decam(Survey):
     name = "decam"
     catalog_prefix = "DECAM"
     schema_name = r"desirt\.alert"
+    own_fields = frozenset(
+        {"publisher", "objectId", "candid", "candidate", "fp_hists",
+         "cutoutScience", "cutoutTemplate", "cutoutDifference"}
+    )  # fmt: skip
     unique_alert_ids = False
     reading_fields = frozenset({"objectId", "candid", "candidate"})
     history_lists = ("fp_hists",)

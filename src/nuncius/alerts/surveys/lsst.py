@@ -18,6 +18,11 @@ class Lsst(Survey):
     name = "lsst"
     catalog_prefix = "LSST"
     schema_name = r"lsst\.v\d+_\d+\.alert"
+    own_fields = frozenset(
+        {"alertId", "diaSourceId", "observation_reason", "target_name", "diaSource", "prvDiaSources",
+         "prvDiaForcedSources", "prvDiaNondetectionLimits", "diaObject", "ssObject", "ssSource", "MPCORB",
+         "mpc_orbits", "cutoutScience", "cutoutTemplate", "cutoutDifference"}
+    )  # fmt: skip
     reading_fields = frozenset({"diaSourceId", "alertId", "diaSource"})
     history_lists = ("prvDiaSources", "prvDiaForcedSources", "prvDiaNondetectionLimits")
     measurement_fields: ClassVar[frozenset[str]] = frozenset(

@@ -13,6 +13,10 @@ class Pgir(CandidateSurvey):
     name = "pgir"
     catalog_prefix = "PGIR"
     schema_name = r"pgir\.alert"
+    own_fields = frozenset(
+        {"schemavsn", "publisher", "objectId", "candid", "candidate", "prv_candidates",
+         "cutoutScience", "cutoutTemplate", "cutoutDifference"}
+    )  # fmt: skip
     sentinels = frozenset({-99.0})
     score_fields = ("drb",)
 

@@ -11,5 +11,9 @@ class Turbo(CandidateSurvey):
     name = "turbo"
     catalog_prefix = "TURBO"
     schema_name = r"turbo\.alert"
+    own_fields = frozenset(
+        {"schemavsn", "publisher", "objectId", "candid", "candidate", "prv_candidates",
+         "cutoutScience", "cutoutTemplate", "cutoutDifference"}
+    )  # fmt: skip
     unique_alert_ids = False
     bands = {0: "Y", 1: "J", 2: "H", 3: "K"}

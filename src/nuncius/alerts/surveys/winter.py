@@ -15,6 +15,10 @@ class Winter(CandidateSurvey):
     name = "winter"
     catalog_prefix = "WNTR"
     schema_name = r"winter\.alert"
+    own_fields = frozenset(
+        {"schemavsn", "publisher", "objectid", "candid", "candidate", "prv_candidates", "cutout_science",
+         "cutout_template", "cutout_difference"}
+    )  # fmt: skip
     object_id_field = "objectid"
     bands = {0: "Y", 1: "J", 2: "H", 3: "K"}
     cutout_fields = ("cutout_science", "cutout_template", "cutout_difference")

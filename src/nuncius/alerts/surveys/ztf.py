@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nuncius.alerts.lightcurve import Point, mag_err_from_flux, mag_from_flux
 from nuncius.alerts.surveys.base import CandidateSurvey, number
@@ -19,7 +19,11 @@ class Ztf(CandidateSurvey):
     name = "ztf"
     catalog_prefix = "ZTF"
     schema_name = r"ztf\.alert"
-    history_lists = ("prv_candidates", "fp_hists")
+    own_fields = frozenset(
+        {"schemavsn", "publisher", "objectId", "candid", "candidate", "prv_candidates", "fp_hists",
+         "cutoutScience", "cutoutTemplate", "cutoutDifference"}
+    )  # fmt: skip
+    history_lists: ClassVar[tuple[str, ...]] = ("prv_candidates", "fp_hists")
     bands = {1: "g", 2: "r", 3: "i"}
     sentinels = frozenset({-999.0, -99999.0})
     magnitudes_are_ab = True
