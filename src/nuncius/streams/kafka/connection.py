@@ -88,7 +88,7 @@ class Connection:
     broker : str, optional
         The name of the broker's profile; None for a plain server.
     hint : str
-        What else to say where the login or TLS fails.
+        What else to say where TLS fails.
     config : mapping
         What of the settings the user gave.
     """

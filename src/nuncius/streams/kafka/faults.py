@@ -50,15 +50,14 @@ class Translator:
         """Return the error that says what is wrong and what to do."""
         from confluent_kafka import KafkaError
 
-        servers, credentials, hint = self.connection.servers, self.connection.credentials, self._hint
+        servers, credentials = self.connection.servers, self.connection.credentials
         facts: dict[str, Any] = {"service": self.connection.service, "url": self.connection.url}
         text, code = error.str(), error.code()
         who = f"user {credentials.username!r}" if credentials else "no user name"
         if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
             came = f", password from {credentials.source}" if credentials else ""
             return LoginError(
-                f"{servers} refuses the login ({who}{came}): {text}. Check the credentials and, in config=, "
-                f"sasl.mechanism and security.protocol{hint}",
+                f"{servers} refuses the login ({who}{came}): {text}. {self._login_cure}",
                 **facts,
             )
         if code == KafkaError._SSL:
@@ -66,7 +65,7 @@ class Translator:
             return TlsError(
                 f"the connection to {servers} can't be secured (certificates: {bundle}): {text}. "
                 "ssl_ca_location=FILE (or ssl.ca.location in config=) names the authority that signed the broker's certificate"
-                f"{self.about_tls}{hint}",
+                f"{self.about_tls}{f'. {self.connection.hint}' if self.connection.hint else ''}",
                 **facts,
             )
         if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}:
@@ -116,11 +115,14 @@ class Translator:
 
     @property
     def about_tls(self) -> str:
-        """What to know where a login meets a broker without TLS."""
-        if self.connection.credentials is None or self.setting("security.protocol") != "SASL_SSL":
+        """What to know where a login meets a server of which nothing is known, and which may have no TLS."""
+        plain = self.connection.broker is None and self.connection.credentials is not None
+        if not plain or self.setting("security.protocol") != "SASL_SSL":
             return ""
         return " (a login implies TLS here; for a broker without it: config={'security.protocol': 'SASL_PLAINTEXT'})"
 
     @property
-    def _hint(self) -> str:
-        return f". {self.connection.hint}" if self.connection.hint else ""
+    def _login_cure(self) -> str:
+        if self.connection.broker is None:
+            return "Check the credentials and, in config=, sasl.mechanism and security.protocol"
+        return f"Check them for a copying slip; `nuncius login {self.connection.broker}` stores new ones"
