@@ -22,6 +22,20 @@ def test_synthetic_alerts_end_in_archive_and_page(cli, tmp_path):
     assert 'src="http' not in page
 
 
+def test_two_brokers_are_one_stream_and_poison_is_read_when_its_schema_is_known(cli, tmp_path):
+    found = figures(cli("demo", "--alerts", 20, "--out", "here", "--json"))["brokers"]
+    assert found["received"] == 120  # sixty alerts, each by two brokers
+    assert found["quarantined"] == found["replayed"] == 1
+    assert found["kept"] in {2 * found["documents"], 2 * found["documents"] - 1}
+    with open_archive(tmp_path / "here" / "watched.db", read_only=True) as archive:
+        documents = list(archive.find("ZTF_alerts"))
+    assert len(documents) == found["documents"] == found["annotated"]
+    assert len({document["objectId"] for document in documents}) == found["watched"]
+    assert all(0 <= document["annotations"]["fink"]["snn_sn_vs_all"] <= 1 for document in documents)
+    assert len({document["annotations"]["watchlist"]["name"] for document in documents}) == found["watched"]
+    assert len(list((tmp_path / "here" / "quarantine-brokers").rglob("*.packet"))) == 1
+
+
 def test_packets_of_a_folder_and_what_is_unreadable_among_them(cli, tmp_path):
     folder = tmp_path / "packets"
     folder.mkdir()

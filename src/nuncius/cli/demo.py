@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from rich.markup import escape
 from nuncius.archives import open_archive
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.brokers import open_stream
+from nuncius.cli.demo_brokers import listen_to_two
 from nuncius.errors import ConfigurationError, MissingExtraError, NunciusError
 from nuncius.sandbox import Sandbox
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from nuncius.alerts import Alert
     from nuncius.alerts.surveys import Reading
     from nuncius.archives import ArchivedObject, EmbeddedArchive, IngestReport
+    from nuncius.cli.demo_brokers import Brokers
     from nuncius.sandbox import SandboxKafka
     from nuncius.streams import Stream
 
@@ -55,6 +58,7 @@ class _Night:
     stars: int = 0
     matched: int = 0
     over_http: int | None = None
+    brokers: Brokers | None = None
     failures: list[NunciusError] = field(default_factory=list)
 
 
@@ -83,8 +87,8 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
     """See one night from end to end, without any account and without any network.
 
     Starts a Kafka broker on this machine, publishes alerts to it, receives them, keeps them in an archive, asks the
-    archive what is near each object, cross-matches it with a reference catalogue, asks it again over HTTP, and draws
-    the night.
+    archive what is near each object, cross-matches it with a reference catalogue, asks it again over HTTP, listens to
+    two brokers as one stream with a watchlist, reads again what could not be read at first, and draws the night.
     """
     path = _fresh(out)
     night = _Night()
@@ -105,6 +109,7 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
         )
         _match(archive, packets is None, night, say)
         _serve(archive, night, say)
+        night.brokers = listen_to_two(box.kafka, out, say)
         page = _draw(archive, night, out, say)
     _farewell(path, page, archive, say)
     if as_json:
@@ -120,8 +125,10 @@ def _fresh(out: Path) -> Path:
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARK).touch()
-    for name in ("night.db", "night.db-wal", "night.db-shm", "night.html"):
+    files = ("night.db", "watched.db")
+    for name in (*files, *(f"{name}-{part}" for name in files for part in ("wal", "shm")), "night.html"):
         (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "quarantine-brokers", ignore_errors=True)
     return path
 
 
@@ -406,6 +413,7 @@ def _figures(night: _Night) -> dict[str, Any]:
         "reference_sources": night.stars,
         "matched": night.matched,
         "over_http": night.over_http,
+        "brokers": None if night.brokers is None else asdict(night.brokers),
         "seconds": round(night.seconds, 3),
         "alerts_per_s": round(report.received / night.seconds, 1),
     }
