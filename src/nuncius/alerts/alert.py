@@ -272,7 +272,10 @@ class Alert:
     def _read(self) -> Reading:
         if self._reading is None:
             survey = self._known_survey
-            self._reading = survey.read(self._packet or self._decoded(survey.reading_fields))
+            if self._packet is not None or not survey.reading_fields:
+                self._reading = survey.read(self.packet)
+            else:
+                self._reading = survey.read(self._decoded(survey.reading_fields))
         return self._reading
 
     def beginning(self, names: frozenset[str]) -> dict[str, Any]:
@@ -285,10 +288,12 @@ class Alert:
         PacketError
             If the packet is damaged there.
         """
-        if self._packet is not None:
-            return self._packet
         survey = self._known_survey
-        found = self._decoded(names | survey.reading_fields if survey.reading_fields else None)
+        if (
+            self._packet is not None or not survey.reading_fields
+        ):  # all has to be decoded anyway, so it is kept
+            return self.packet
+        found = self._decoded(names | survey.reading_fields)
         if self._reading is None:
             self._reading = survey.read(found)
         return found

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("nuncius.streams")
 
 _REMEMBERED = 100_000
+_LEVEL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,8 @@ def _rules(options: Options) -> Rules:
         from nuncius.streams.where import parse_where
 
         where = parse_where(options.where)
-    if options.near is not None or options.region is not None or options.radius is not None:
+    places = (options.near, options.region, options.radius)
+    if any(place is not None for place in places) or options.level != _LEVEL:
         from nuncius.streams.watch import watch_of
 
         near = watch_of(near=options.near, radius=options.radius, region=options.region, level=options.level)

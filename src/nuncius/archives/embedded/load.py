@@ -19,6 +19,7 @@ from nuncius.archives.embedded.reports import LoadReport
 from nuncius.archives.embedded.tables import KindChanged, TableReader
 from nuncius.errors import ConfigurationError, StorageError
 from nuncius.sky import cells_of, to_positions
+from nuncius.sky.watchlist import position_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,14 +34,6 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 20_000
 _MOST_BEYOND = 0.25  # of the rows; some catalogs write -999 for what they don't know
 _ATTEMPTS = itertools.count()
-
-# How catalogs call right ascension and declination, in small letters.
-_PAIRS = (
-    ("ra_icrs", "de_icrs"), ("ra_icrs", "dec_icrs"), ("raj2000", "dej2000"), ("raj2000", "decj2000"),
-    ("_raj2000", "_dej2000"), ("_ra_icrs", "_de_icrs"), ("ra_j2000", "dec_j2000"), ("alpha_j2000", "delta_j2000"),
-    ("ramean", "decmean"), ("rastack", "decstack"), ("ra_deg", "dec_deg"), ("radeg", "dedeg"), ("radeg", "decdeg"),
-    ("right_ascension", "declination"), ("rightascension", "declination"), ("_ra", "_de"), ("_ra", "_dec"),
-)  # fmt: skip
 
 
 def load_catalog(
@@ -136,7 +129,7 @@ class _Choice:
     def __call__(self, names: list[str]) -> list[str]:
         """Return the columns of a table that are wanted."""
         if not self.ra:
-            self.ra, self.dec = _guessed(names)
+            self.ra, self.dec = self._guessed(names)
         for name in (self.ra, self.dec, *(self._columns or ())):
             if name not in names:
                 raise ConfigurationError(f"the table has no column {name!r}; it has {', '.join(names)}")
@@ -145,19 +138,15 @@ class _Choice:
         wanted = {self.ra, self.dec, "_id", *self._columns}
         return [name for name in names if name in wanted]
 
-
-def _guessed(names: Sequence[str]) -> tuple[str, str]:
-    """Find the columns of the position."""
-    small: dict[str, list[str]] = {}
-    for name in names:
-        small.setdefault(name.lower(), []).append(name)
-    for pairs in ((("ra", "dec"),), _PAIRS):
-        found = [pair for pair in pairs if pair[0] in small and pair[1] in small]
-        if len(found) == 1 and all(len(small[name]) == 1 for name in found[0]):
-            return small[found[0][0]][0], small[found[0][1]][0]
-    raise ConfigurationError(
-        f"give ra= and dec=: which columns hold the position is not plain from their names: {', '.join(names)}"
-    )
+    @staticmethod
+    def _guessed(names: Sequence[str]) -> tuple[str, str]:
+        """Find the columns of the position."""
+        try:
+            return position_columns(names)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"give ra= and dec=: which columns hold the position is not plain from their names: {', '.join(names)}"
+            ) from error
 
 
 class _Loader:
