@@ -8,8 +8,10 @@ import secrets
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+_AT_ONCE = 16  # files that are on their way to the disk
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
@@ -26,6 +28,23 @@ def write_durably(path: Path, data: bytes, *, private: bool = False) -> None:
     """
     _write(path, data, durably=True, mode=0o600 if private else 0o666)
     sync_folder(path.parent)
+
+
+def write_all_durably(files: Mapping[Path, bytes]) -> None:
+    """Write many files as `write_durably` writes one; much faster, for the disk takes them together.
+
+    Raises
+    ------
+    OSError
+        If one can't be written; the others may have been.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(files)))) as pool:
+        for _ in pool.map(lambda item: _write(*item, durably=True), files.items()):
+            pass
+    for folder in {path.parent for path in files}:
+        sync_folder(folder)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from nuncius.alerts.alert import Alert
+    from nuncius.alerts.notice import Notice
     from nuncius.errors import PacketError
 
 
@@ -35,6 +36,28 @@ class AsyncAlertSource(Protocol):
 
     def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> AsyncIterator[Sequence[Alert]]:
         """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
+
+
+class Sink(Protocol):
+    """Where alerts go, such as a folder or a file.
+
+    An async stream calls it in a worker thread, one call at a time.
+    """
+
+    def write(self, items: Sequence[Alert | Notice]) -> None:
+        """Keep a batch. When this returns, all of it is durable.
+
+        Raises
+        ------
+        StorageError
+            If it can't be kept; then nothing of the batch counts as finished, and all of it comes again, what was
+            kept of it too.
+        PacketError
+            If a packet turns out to be damaged where only decoding finds it; ask an alert for its `packet` first.
+        """
+
+    def close(self) -> None:
+        """Give back what is held. What was written is durable already."""
 
 
 AnyAlertSource: TypeAlias = AlertSource | AsyncAlertSource

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
-import secrets
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nuncius._core.files import write_durably
 from nuncius._core.lazy import require
 from nuncius.errors import PacketError, StorageError
 from nuncius.plots import images, page
@@ -191,16 +190,8 @@ def _inline_svg(figure: Any, name: str, prefix: str) -> str:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_durably(target, data)
     except OSError as error:
         raise StorageError(
             f"the report {target} can't be written: {error.strerror}; give a path in a folder that exists and is yours",

@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import tempfile
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nuncius._core.files import make_folder, write_durably
 from nuncius.errors import QuarantineFullError, StorageError
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class Quarantine:
                         "nothing of these messages was acknowledged",
                         position=str(self.folder),
                     ) from error
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 # The reason first: a packet without its reason would be a riddle, the reverse is none.
                 write_durably(path.with_suffix(".reason.json"), reason.encode())
                 write_durably(path, value or b"")
@@ -121,32 +120,13 @@ def _size_of(path: Path) -> int:
         return 0
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file that is on the disk, whole, when this returns."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the new name itself must reach the disk too
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
 def _describe(origin: Origin, value: bytes | None, error: PacketError) -> dict[str, object]:
     return {
         "reason": str(error),
         "error": type(error).__name__,
         "where": error.position,
         "service": origin.service,
+        "broker": origin.broker,
         "topic": origin.topic,
         "partition": origin.partition,
         "offset": origin.offset,

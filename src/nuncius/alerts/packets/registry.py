@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nuncius._core.files import write_whole
 from nuncius.alerts.packets.schemas import prepare_schema_text
 from nuncius.errors import LoginError, SchemaError, ServerError, UnreachableError
 
@@ -73,7 +72,8 @@ class RegistrySchemas:
                 known = prepare_schema_text(text)
                 # A folder that can't be written costs a request in the next run, and no packet in this one.
                 with contextlib.suppress(OSError):
-                    _write_whole(path, text)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_whole(path, text)
             self._prepared[schema_id] = known
         return known
 
@@ -149,12 +149,3 @@ def _kept(path: Path) -> WriterSchema | None:
 
 def _without_login(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url.rstrip("/"))
-
-
-def _write_whole(path: Path, text: bytes) -> None:
-    """Write a file that is there whole or not at all, also when several processes write it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
-        file.write(text)
-    Path(name).replace(path)
