@@ -107,6 +107,20 @@ def mongodb(session):
 
 
 @nox.session
+def hop(session):
+    """What the real hop-client serialises, read as a Hopskotch stream."""
+    session.install("-e", ".[test]", "hop-client==0.13.0", "six")  # which it needs and doesn't ask for
+    run_peer(session, "hop")
+
+
+@nox.session
+def antares(session):
+    """The real antares-client on the sandbox's ANTARES."""
+    session.install("-e", ".[test]")
+    run_peer(session, "antares")
+
+
+@nox.session
 def lsdb(session):
     """What is exported, read and cross-matched by lsdb on a Dask cluster."""
     session.install("-e", ".[test]", "lsdb>=0.6")
@@ -124,5 +138,5 @@ def nightly(session):
     """All that takes too long for every change: every Python, lowest versions, peers, package, benchmarks."""
     for python in PYTHONS:
         session.notify(f"tests-{python}")
-    for name in ("lowest", "kafka", "penquins", "mongodb", "lsdb", "package", "benchmarks"):
+    for name in ("lowest", "kafka", "penquins", "mongodb", "hop", "antares", "lsdb", "package", "benchmarks"):
         session.notify(name)

@@ -136,8 +136,8 @@ def parse_place(url: str, *, topics_needed: bool = True) -> Place:
 
 
 def _logs_in(config: Mapping[str, Any] | None) -> bool:
-    """Tell whether librdkafka's own settings hold the login."""
-    return any(name.startswith("sasl.") for name in config or {})
+    """Tell whether librdkafka's own settings say how to log in, or that nobody does here."""
+    return any(name.startswith("sasl.") or name == "security.protocol" for name in config or {})
 
 
 def _no_stream(url: str) -> ConfigurationError:
