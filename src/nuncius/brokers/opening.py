@@ -82,7 +82,8 @@ def open_source(url: str | Sequence[str], options: Options) -> Source:
     if not urls:
         raise ConfigurationError("there is no URL in the list")
     if len(set(urls)) != len(urls):
-        raise ConfigurationError(f"a URL stands twice in {urls}: its alerts would come once, from either")
+        raise ConfigurationError("a URL stands twice in the list: its alerts would come once, from either")
+    _check_logins(urls, options.credentials)
     rules = _rules(options)
     engines = {}
     for one in urls:
@@ -213,14 +214,22 @@ class _AsItCame:
 
 def _login_of(url: str, credentials: Any) -> Any:
     """Return what of the credentials of several streams belongs to one of them."""
+    return None if credentials is None else credentials.get(url.partition("://")[0])
+
+
+def _check_logins(urls: Sequence[str], credentials: Any) -> None:
     if credentials is None:
-        return None
+        return
     if not isinstance(credentials, Mapping) or credentials.keys() & {"username", "password"}:
         raise ConfigurationError(
             "credentials= of several streams is a mapping from scheme to (username, password), such as "
             "{'antares': (key, secret)}: no broker is to see another's password"
         )
-    return credentials.get(url.partition("://")[0])
+    strange = credentials.keys() - {url.partition("://")[0] for url in urls}
+    if strange:
+        raise ConfigurationError(
+            f"credentials= has a login for {sorted(strange)}, and none of the URLs is of it"
+        )
 
 
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> None:

@@ -98,10 +98,10 @@ class Book:
 
     # What goes --------------------------------------------------------------------------------------------------------
 
-    def take(self, n: int) -> list[Alert]:
-        """Hand out at most `n` alerts: those that were released and are due, then those that wait."""
+    def take(self, n: int, room: int | None = None) -> list[Alert]:
+        """Hand out at most `n` alerts: those that were released and are due, then those that wait, as there is `room`."""
         alerts: list[Alert] = []
-        room = self.room()
+        room = self.room() if room is None else min(room, self.room())
         now = time.monotonic()
         while len(alerts) < n and self._released and self._released[0][0] <= now:
             alert = heapq.heappop(self._released)[2]
@@ -161,7 +161,7 @@ class Book:
         """Return how many alerts may still be handed out before some are acknowledged."""
         if self._rules.acknowledge != "manual":
             return self._rules.max_unacknowledged
-        room = self._rules.max_unacknowledged - len(self.in_hand) - len(self._released)
+        room = self._rules.max_unacknowledged - self.unfinished
         if room > 0:
             self._waiting_since = None
         elif self._waiting_since is None:
@@ -199,6 +199,11 @@ class Book:
     def has_waiting(self) -> bool:
         """Whether anything waits, or was released and will come again."""
         return bool(self._queue or self._released)
+
+    @property
+    def unfinished(self) -> int:
+        """How many alerts are handed out and not finished, with those that were released and will come again."""
+        return len(self.in_hand) + len(self._released)
 
     @property
     def is_finished(self) -> bool:

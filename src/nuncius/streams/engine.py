@@ -108,8 +108,10 @@ class Engine:
             raise self._failure
         return self._connected
 
-    def take(self, n: int) -> list[Alert] | None:
+    def take(self, n: int, room: int | None = None) -> list[Alert] | None:
         """Return at most `n` alerts that are there, without waiting; None when no more will come.
+
+        With `room`, at most so many of them are new, and the others were released before.
 
         Raises
         ------
@@ -125,7 +127,7 @@ class Engine:
             if self.rules.rate is not None:
                 n = min(n, self.rules.rate.allowed())
             if not self._closing and (self._deadline is None or time.monotonic() < self._deadline):
-                alerts = self._book.take(n)
+                alerts = self._book.take(n, room)
             if self._full and not self._book.is_full(was_full=True):
                 self._wake.set()
             if alerts:
@@ -134,13 +136,15 @@ class Engine:
                 if self._left is not None:
                     self._left -= len(alerts)
                 return alerts
-            # What was received before a failure was handed out first: it was checked and is whole.
-            if self._failure is not None:
+            if self._left == 0:
+                return None
+            # What was received before a failure is handed out first: it was checked and is whole.
+            if self._failure is not None and (n > 0 or not self._book.waiting):
                 # Nobody comes back to finish what is in hand, so don't wait for it; but a batch that is being gathered
                 # still goes out first.
                 self._closing = self._closing or not self._book.in_hand
                 raise self._failure
-            return None if self._closing or self._left == 0 or self._ended() else []
+            return None if self._closing or self._ended() else []
 
     @property
     def is_finished(self) -> bool:
@@ -148,9 +152,14 @@ class Engine:
         return self._book.is_finished
 
     @property
-    def in_hand(self) -> int:
-        """How many alerts are handed out and not finished."""
-        return len(self._book.in_hand)
+    def unfinished(self) -> int:
+        """How many alerts are handed out and not finished, with those that were released and will come again."""
+        return self._book.unfinished
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing is in the caller's hands."""
+        return not self._book.in_hand
 
     @property
     def has_room(self) -> bool:
@@ -187,6 +196,12 @@ class Engine:
 
     def seek(self, where: Start | Mapping[Partition, int]) -> None:
         """Move all partitions, or those named, to other positions and forget what was handed out from them."""
+        if self.rules.seen is not None:
+            self.rules.seen.forget()
+        self.move(where)
+
+    def move(self, where: Start | Mapping[Partition, int]) -> None:
+        """Do what `seek` does, but for the keys of the alerts that have come."""
 
         def move() -> None:
             moved = self._transport.seek(where)

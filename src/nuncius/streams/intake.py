@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nuncius.streams.book import Book
     from nuncius.streams.delivery import Ledger, Ticket
     from nuncius.streams.quarantine import Quarantine
-    from nuncius.streams.rules import Rules, StreamStats
+    from nuncius.streams.rules import Rules, Seen, StreamStats
     from nuncius.streams.transport import Message, Transport
 
 log = logging.getLogger("nuncius.streams")
@@ -86,6 +86,8 @@ class Intake:
         ready, self._ready = self._ready, []
         if ready and self._rules.near is not None:
             ready = self._nearby(ready, self._rules.near)
+        if ready and self._rules.seen is not None:  # last: a copy of what was not wanted may be wanted
+            ready = self._new(ready, self._rules.seen)
         dropped, self._dropped = self._dropped, []
         if not ready and not dropped:
             return False
@@ -110,9 +112,6 @@ class Intake:
             ticket = ledger.enter(message.offset)
             if not is_wanted:
                 self._stats.filtered += 1
-                self._dropped.append(ticket)
-            elif self._rules.seen is not None and not self._rules.seen.is_new(item.key, ticket):
-                self._stats.duplicates += 1
                 self._dropped.append(ticket)
             else:
                 object.__setattr__(item, "_delivery", ticket)  # a notice is frozen for everybody else
@@ -169,6 +168,15 @@ class Intake:
                 note |= {"name": near.names[int(index)]} if near.names else {}
                 if isinstance(item, Alert):
                     item._annotations = {**(item._annotations or {}), "watchlist": note}
+        return kept
+
+    def _new(self, ready: list[tuple[Any, int]], seen: Seen) -> list[tuple[Any, int]]:
+        """Finish what came before."""
+        kept = [entry for entry in ready if seen.is_new(entry[0].key, entry[0]._delivery)]
+        if len(kept) < len(ready):
+            new = {id(item) for item, _ in kept}
+            self._dropped += [item._delivery for item, _ in ready if id(item) not in new]
+            self._stats.duplicates += len(ready) - len(kept)
         return kept
 
     # What can't be read -----------------------------------------------------------------------------------------------

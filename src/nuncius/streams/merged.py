@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +11,7 @@ from nuncius.streams.engine import as_items
 from nuncius.streams.rules import StreamStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from nuncius.alerts import Alert
     from nuncius.streams.bounds import Start
@@ -42,6 +41,7 @@ class Merged:
         self._engines = dict(engines)
         self._left = rules.stop.count
         self._turn = 0
+        self._failure: NunciusError | None = None
 
     @property
     def stats(self) -> StreamStats:
@@ -61,39 +61,46 @@ class Merged:
     @property
     def connected(self) -> bool:
         """Whether all connections stood once; raises what made one of them fail."""
+        self._raise_again()
         stand = []
         for url, engine in self._engines.items():
-            with _named(url):
+            try:
                 stand.append(engine.connected)
+            except NunciusError as error:
+                self._fail(url, error)
+                raise
         return all(stand)
 
-    def take(self, n: int) -> list[Alert] | None:
+    def take(self, n: int, room: int | None = None) -> list[Alert] | None:
         """Return at most `n` alerts that are there, of all streams in turn; None when no more will come."""
-        n = min(n, self._room())
+        self._raise_again()
         if self._left is not None:
             n = min(n, self._left)
-        alerts: list[Alert] = []
-        ended = 0
-        # Another one begins each time, or a busy stream would leave nothing of a batch to the others.
+        # Another one begins each time, and first takes its share only: a busy stream leaves room to the others.
         self._turn += 1
         urls = list(self._engines)
         urls = urls[self._turn % len(urls) :] + urls[: self._turn % len(urls)]
-        for url in urls:
-            engine = self._engines[url]
-            try:
-                with _named(url):
-                    found = engine.take(n - len(alerts))
-            except NunciusError:
-                if alerts:
-                    break  # raised again by the next call: these go out first
-                raise
-            ended += found is None
-            alerts += found or []
+        alerts: list[Alert] = []
+        ended = 0
+        for share in (max(1, n // len(urls)), n):
+            ended = 0
+            for url in urls:
+                try:
+                    found = self._engines[url].take(min(share, n - len(alerts)), self._room())
+                except NunciusError as error:
+                    if alerts:
+                        break  # raised again by the next call: these go out first
+                    self._fail(url, error)
+                    raise
+                ended += found is None
+                alerts += found or []
+            if not alerts or len(alerts) == n:
+                break
         if alerts:
             if self._left is not None:
                 self._left -= len(alerts)
             return alerts
-        return None if ended == len(self._engines) or self._left == 0 else []
+        return None if ended == len(urls) or self._left == 0 else []
 
     @property
     def is_finished(self) -> bool:
@@ -132,20 +139,22 @@ class Merged:
             raise UnsupportedError(
                 "offsets belong to one broker: several streams read as one can seek a time, 'earliest' or 'latest'"
             )
+        if self.rules.seen is not None:
+            self.rules.seen.forget()  # once, or what one stream brings again would be forgotten for the next
         for engine in self._engines.values():
-            engine.seek(where)
+            engine.move(where)
 
     def lag(self) -> dict[Partition, int]:
         """Return how many messages are not finished; the topics are written with their streams' URLs."""
         return {
-            (f"{_server(url)}/{topic}", partition): count
+            (_server(url) + topic, partition): count
             for url, engine in self._engines.items()
             for (topic, partition), count in engine.lag().items()
         }
 
     def topics(self) -> list[str]:
         """Return the names of all topics that can be read, with their streams' URLs."""
-        return [f"{_server(url)}/{name}" for url, engine in self._engines.items() for name in engine.topics()]
+        return [_server(url) + name for url, engine in self._engines.items() for name in engine.topics()]
 
     def snapshot(self) -> StreamStats:
         """Return the figures of all together."""
@@ -183,7 +192,21 @@ class Merged:
     def _room(self) -> int:
         if self.rules.acknowledge != "manual":
             return self.rules.max_unacknowledged
-        return self.rules.max_unacknowledged - sum(engine.in_hand for engine in self._engines.values())
+        unfinished = sum(engine.unfinished for engine in self._engines.values())
+        return max(0, self.rules.max_unacknowledged - unfinished)
+
+    def _fail(self, url: str, error: NunciusError) -> None:
+        """Let an error say which of the streams it was, and the others leave, as nobody will read them any more."""
+        if error.url is None:
+            error.url = url
+        self._failure = error
+        for engine in self._engines.values():
+            if engine.is_free:
+                engine.close(finish=False)
+
+    def _raise_again(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     def _engine_of(self, alert: Alert) -> Engine:
         for engine in self._engines.values():
@@ -192,21 +215,10 @@ class Merged:
         raise ConfigurationError(f"{alert!r} was not handed out by this stream")
 
 
-@contextmanager
-def _named(url: str) -> Iterator[None]:
-    """Let an error say which of the streams it was."""
-    try:
-        yield
-    except NunciusError as error:
-        if error.url is None:
-            error.url = url
-        raise
-
-
 def _server(url: str) -> str:
     """Return the URL of a stream without its topics."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}" if "/" in rest else f"{scheme}:"
+    return f"{scheme}://{rest.partition('/')[0]}/" if "/" in rest else f"{scheme}://"
 
 
 Source: TypeAlias = "Engine | Merged"

@@ -11,11 +11,12 @@ import hashlib
 import json
 import re
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuncius._core.files import make_folder, write_durably
+from nuncius._core.files import lock, make_folder, write_durably
 from nuncius.errors import QuarantineFullError, StorageError
 
 if TYPE_CHECKING:
@@ -59,9 +60,13 @@ class Quarantine:
         if origin.service == "replay" and Path(origin.topic).with_suffix(".reason.json").is_file():
             return Path(origin.topic)  # the replay of a quarantine: it is kept already
         reason = json.dumps(_describe(origin, value, error), indent=2)
-        with self._lock:
+        with self._lock, ExitStack() as folders:
             path = folder
             try:
+                make_folder(folder)
+                # Streams of several brokers, or several programs, may share the folder and have topics of one name.
+                gate = folders.enter_context((self.folder / ".lock").open("ab"))
+                lock(gate)
                 path, is_kept = _place(folder, f"{origin.partition}-{origin.offset}", value or b"")
                 if is_kept:
                     return path
@@ -74,7 +79,6 @@ class Quarantine:
                         "nothing of these messages was acknowledged",
                         position=str(self.folder),
                     ) from error
-                make_folder(folder)
                 # The reason first: a packet without its reason would be a riddle, the reverse is none.
                 write_durably(path.with_suffix(".reason.json"), reason.encode())
                 write_durably(path, value or b"")

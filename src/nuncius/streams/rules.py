@@ -102,6 +102,11 @@ class Seen:
         self._tickets: OrderedDict[Hashable, Ticket] = OrderedDict()
         self._lock = threading.Lock()
 
+    def forget(self) -> None:
+        """Forget all: the stream is moved, and what came before is wanted again."""
+        with self._lock:
+            self._tickets.clear()
+
     def is_new(self, key: Hashable, ticket: Ticket) -> bool:
         """Enter an alert; tell whether it is the first of its key.
 

@@ -101,7 +101,7 @@ class Asker:
     def lag(self, topics: Sequence[str]) -> dict[Partition, Lag]:
         """Return how far the group has come in each partition of these topics."""
         keys = self._partitions(topics)
-        committed = self._positions.committed(keys)
+        committed = self._committed(keys)
         return {key: Lag(committed.get(key), *self._positions.watermarks(key)) for key in keys}
 
     def rewind(self, topics: Sequence[str], to: Start) -> dict[Partition, int]:
@@ -109,6 +109,7 @@ class Asker:
         from confluent_kafka import KafkaException, TopicPartition
 
         keys = self._partitions(topics)
+        self._committed(keys)  # a group that we may not use is told here; a commit would wait for it
         targets = self._positions.at(to, keys)
         try:
             answers = self._consumer.commit(
@@ -187,6 +188,22 @@ class Asker:
                     raise self._faults.typed(known[name].error, name)
                 keys += [(name, number) for number in sorted(known[name].partitions)]
         return keys
+
+    def _committed(self, keys: Sequence[Partition]) -> dict[Partition, int]:
+        """Return where the group has come to; in slices, for that a group is forbidden comes as a message with an error."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            slice_s = max(0.01, min(1.0, deadline - time.monotonic()))
+            try:
+                return Positions(self._consumer, self._faults, slice_s).committed(keys)
+            except UnreachableError as error:
+                answer = self._consumer.poll(0)
+                if answer is not None and answer.error() is not None:
+                    self._on_error(answer.error())
+                if self._trouble is not None:
+                    raise self._trouble from error
+                if time.monotonic() >= deadline:
+                    raise
 
     def _not_moved(self, error: Any) -> NunciusError:
         if error.code() in _GROUP_IN_USE:
