@@ -2,6 +2,8 @@
 
 from nuncius.archives._async import AsyncArchive
 from nuncius.archives._sync import Archive
+from nuncius.archives.alerce import AlerceArchive, AsyncAlerceArchive
+from nuncius.archives.antares import AntaresArchive, AsyncAntaresArchive
 from nuncius.archives.backend import Failure
 from nuncius.archives.embedded import (
     ArchivedObject,
@@ -17,8 +19,12 @@ from nuncius.archives.opening import open_archive
 from nuncius.archives.results import Result
 
 __all__ = [
+    "AlerceArchive",
+    "AntaresArchive",
     "Archive",
     "ArchivedObject",
+    "AsyncAlerceArchive",
+    "AsyncAntaresArchive",
     "AsyncArchive",
     "AsyncEmbeddedArchive",
     "AsyncKowalskiArchive",

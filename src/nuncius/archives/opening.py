@@ -30,6 +30,10 @@ _SCHEMES = (
     "kowalski+http",
     "boom+https",
     "boom+http",
+    "antares+https",
+    "antares+http",
+    "alerce+https",
+    "alerce+http",
     "mongodb",
     "mongodb+srv",
     "duckdb",
@@ -74,15 +78,15 @@ def open_archive(
     ----------
     url : str, Path or mapping
         The path of an archive file (``night.db``), or where a server is: ``kowalski+https://host:443``,
-        ``boom+https://host``, ``mongodb://host/database``. ``duckdb:///folder`` reads what `export` has written. A mapping
-        of names to any of these is a federation: each question goes to an archive that has the catalog, and many
-        positions are divided among all that have it. In place of a URL it may have a mapping with `url`, `credentials`
-        and `token`.
+        ``boom+https://host``, ``antares+https://api.antares.noirlab.edu``, ``alerce+https://api.alerce.online``,
+        ``mongodb://host/database``. ``duckdb:///folder`` reads what `export` has written. A mapping of names to any of
+        these is a federation: each question goes to an archive that has the catalog, and many positions are divided
+        among all that have it. In place of a URL it may have a mapping with `url`, `credentials` and `token`.
     read_only : bool
         Open a file for reading alone; it must exist.
     credentials : (username, password), optional
         The login. Else ``NUNCIUS_KOWALSKI_USERNAME`` and ``…_PASSWORD`` (or BOOM, MONGODB) in the environment, the table
-        of the host or of the service in ``credentials.toml``, or netrc.
+        of the host or of the service in ``credentials.toml``, or netrc. ANTARES and ALeRCE want none, and get none.
     token : str, optional
         In place of a login. Else ``NUNCIUS_KOWALSKI_TOKEN``, or `token` in ``credentials.toml``.
     timeout_s : float, optional
@@ -94,7 +98,7 @@ def open_archive(
 
     Returns
     -------
-    EmbeddedArchive, KowalskiArchive or Archive
+    EmbeddedArchive, KowalskiArchive, AntaresArchive, AlerceArchive or Archive
 
     Raises
     ------
@@ -209,6 +213,14 @@ def _face_class(service: str, is_async: bool) -> Any:
         from nuncius.archives import kowalski
 
         return kowalski.AsyncKowalskiArchive if is_async else kowalski.KowalskiArchive
+    if service == "antares":
+        from nuncius.archives import antares
+
+        return antares.AsyncAntaresArchive if is_async else antares.AntaresArchive
+    if service == "alerce":
+        from nuncius.archives import alerce
+
+        return alerce.AsyncAlerceArchive if is_async else alerce.AlerceArchive
     return AsyncArchive if is_async else Archive
 
 
@@ -243,6 +255,8 @@ def _backend(url: Any, options: Mapping[str, Any]) -> Backend:
     makers: dict[str, Callable[[], Backend]] = {
         "kowalski": lambda: _kowalski(text, login, limit),
         "boom": lambda: _boom(text, login, limit),
+        "antares": lambda: _antares(text, limit),
+        "alerce": lambda: _alerce(text, limit),
         "mongodb": lambda: _mongodb(text, login),
         "duckdb": lambda: _duckdb(rest.removeprefix("/")),
     }
@@ -279,6 +293,18 @@ def _boom(url: str, login: Mapping[str, Any], limit: Mapping[str, Any]) -> Backe
     from nuncius.archives.boom import BoomBackend
 
     return BoomBackend(url, **login, **limit)
+
+
+def _antares(url: str, limit: Mapping[str, Any]) -> Backend:
+    from nuncius.archives.antares import AntaresBackend
+
+    return AntaresBackend(url, **limit)
+
+
+def _alerce(url: str, limit: Mapping[str, Any]) -> Backend:
+    from nuncius.archives.alerce import AlerceBackend
+
+    return AlerceBackend(url, **limit)
 
 
 def _mongodb(url: str, login: Mapping[str, Any]) -> Backend:

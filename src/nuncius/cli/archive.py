@@ -41,7 +41,8 @@ _RADIUS = click.option(
 def command() -> None:
     """Ask an archive: a file, or a server.
 
-    ARCHIVE is the path of a file, or a URL: kowalski+https://HOST, boom+https://HOST, mongodb://HOST/DATABASE,
+    ARCHIVE is the path of a file, or a URL: kowalski+https://HOST, boom+https://HOST,
+    antares+https://HOST, alerce+https://HOST, mongodb://HOST/DATABASE,
     duckdb:///FOLDER. A login is taken from NUNCIUS_KOWALSKI_USERNAME and NUNCIUS_KOWALSKI_PASSWORD (or BOOM, MONGODB),
     from credentials.toml or from netrc; never from the command line.
     """
