@@ -30,12 +30,12 @@ import nuncius
 from http_support import Loopback, json_reply, reply
 from nuncius import aio
 from nuncius.archives.antares.backend import AntaresBackend
-from nuncius.archives.antares.conditions import equalities, interval
 from nuncius.archives.antares.filters import clauses_of, search_of
 from nuncius.archives.antares.service import around
 from nuncius.archives.antares.tables import columns_of_csv
-from nuncius.archives.antares.tiles import Circle
 from nuncius.archives.language import check_filter, matches
+from nuncius.archives.paged.conditions import equalities, interval
+from nuncius.archives.paged.tiles import Circle
 from nuncius.errors import (
     ConfigurationError,
     DeadlineError,

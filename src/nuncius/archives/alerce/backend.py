@@ -6,17 +6,17 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from nuncius.archives.alerce.service import PROBABILITY, SERVICE, AlerceService, ObjectListing
-from nuncius.archives.antares.conditions import equalities, interval
-from nuncius.archives.antares.listing import ListingBackend
 from nuncius.archives.language import fields_of_filter
+from nuncius.archives.paged.conditions import equalities, interval
+from nuncius.archives.paged.listing import ListingBackend
 from nuncius.errors import FilterError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nuncius._core.operations import Deadline, Operation
-    from nuncius.archives.antares.tiles import Circle
     from nuncius.archives.language import Document
+    from nuncius.archives.paged.tiles import Circle
 
 CATALOG = "ALERCE_objects"
 _RANGES = ("ndet", "firstmjd", "lastmjd")

@@ -10,7 +10,7 @@ from nuncius.alerts.lightcurve import LightCurve
 from nuncius.alerts.surveys.base import identifier, number
 from nuncius.alerts.times import JD_OF_MJD_0, possible_mjd
 from nuncius.archives.alerce.service import object_document
-from nuncius.archives.antares.rest import part
+from nuncius.archives.paged.rest import part
 from nuncius.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:

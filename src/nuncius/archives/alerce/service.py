@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from nuncius.archives.antares.listing import Listing, place
-from nuncius.archives.antares.rest import RestService
+from nuncius.archives.paged.listing import Listing, place
+from nuncius.archives.paged.rest import RestService
 from nuncius.errors import ConfigurationError, NotFoundError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius.archives._async import AsyncArchive, _check_range
 from nuncius.archives.antares import operations
-from nuncius.archives.antares.listing import Walk
 from nuncius.archives.antares.prefetch import AsyncPages
 from nuncius.archives.antares.service import NEWEST
+from nuncius.archives.paged.listing import Walk
 from nuncius.archives.results import Result
 
 if TYPE_CHECKING:

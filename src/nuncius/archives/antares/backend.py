@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Gather
 from nuncius.archives.antares.filters import clauses_of, search_of
-from nuncius.archives.antares.listing import ListingBackend
 from nuncius.archives.antares.operations import locus
 from nuncius.archives.antares.service import NEWEST, SERVICE, AntaresService, LocusListing, around
+from nuncius.archives.paged.listing import ListingBackend
 from nuncius.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from nuncius._core.operations import Deadline, Operation
-    from nuncius.archives.antares.tiles import Circle
     from nuncius.archives.language import Document
+    from nuncius.archives.paged.tiles import Circle
 
 CATALOG = "ANTARES_loci"
 _LARGEST_DEGREES = 1.0  # the server takes no larger cone

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from nuncius.archives.antares.conditions import is_finite_number
+from nuncius.archives.paged.conditions import is_finite_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

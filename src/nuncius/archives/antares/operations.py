@@ -10,9 +10,9 @@ from urllib.parse import urljoin
 
 from nuncius._core.operations import Gather
 from nuncius.archives.antares.filters import search_of
-from nuncius.archives.antares.rest import part
 from nuncius.archives.antares.service import NEWEST, LocusListing, locus_document
 from nuncius.archives.backend import Failure
+from nuncius.archives.paged.rest import part
 from nuncius.errors import ConfigurationError, FilterError, NotFoundError, PartialResultError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from nuncius._core.drivers import AsyncDriver, Driver
     from nuncius._core.operations import Deadline
-    from nuncius.archives.antares.listing import Walk
     from nuncius.archives.language import Document
+    from nuncius.archives.paged.listing import Walk
 
 
 class AsyncPages:

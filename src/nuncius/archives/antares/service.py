@@ -9,15 +9,15 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from nuncius.archives.antares.listing import Listing, place
-from nuncius.archives.antares.rest import RestService
+from nuncius.archives.paged.listing import Listing, place
+from nuncius.archives.paged.rest import RestService
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nuncius._core.operations import Deadline, Operation
-    from nuncius.archives.antares.tiles import Circle
     from nuncius.archives.language import Document
+    from nuncius.archives.paged.tiles import Circle
 
 SERVICE = "antares"
 PUBLIC = "https://api.antares.noirlab.edu"
@@ -150,7 +150,7 @@ def around(circle: Circle) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from nuncius.archives.antares.tiles import Circle
+    >>> from nuncius.archives.paged.tiles import Circle
     >>> around(Circle(10.5, -5.25, 3.6))
     {'sky_distance': {'radius': '0.0010000000 degree', 'location': '00h42m00.000000s -05d15m00.00000s'}}
     """

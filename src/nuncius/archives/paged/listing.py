@@ -11,9 +11,9 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Call, Gather
-from nuncius.archives.antares.conditions import equalities
-from nuncius.archives.antares.tiles import Circle, tiles_of_cone, tiles_of_region
 from nuncius.archives.backend import Backend, Find, settled
+from nuncius.archives.paged.conditions import equalities
+from nuncius.archives.paged.tiles import Circle, tiles_of_cone, tiles_of_region
 from nuncius.archives.wanted import POSITION, Wanted, position_of
 from nuncius.errors import ServerError, UnsupportedError
 
