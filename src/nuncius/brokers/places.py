@@ -117,6 +117,10 @@ def parse_place(url: str, *, topics_needed: bool = True) -> Place:
     if not slash and default is not None and not _WITH_PORT.search(servers):
         servers, path = "", servers  # antares://extragalactic
     servers = servers or default or ""
+    if "@" in servers:
+        raise ConfigurationError(
+            f"no user name or password in the servers of {scheme}, please: they are shown in logs"
+        )
     topics = [profile.topic(unquote(topic).strip()) for topic in path.split(",") if topic.strip()]
     if not servers or (topics_needed and not topics):
         example = f"{scheme}://TOPIC[,TOPIC]" if default else f"{scheme}://host:port/topic[,topic]"

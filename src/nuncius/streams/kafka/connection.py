@@ -136,15 +136,10 @@ class Connection:
 
     def asking_settings(self, group: str | None = None) -> dict[str, Any]:
         """Return the settings of a client that only asks, and takes part in no group."""
-        own = {
-            name: value
-            for name, value in self.config.items()
-            if name.startswith(("sasl.", "ssl.", "security."))
-        }
         return {
             **COMMON,
             **self.settings,
-            **own,
+            **self.config,
             "bootstrap.servers": self.servers,
             "group.id": group or f"nuncius-no-group-{secrets.token_hex(8)}",
             "enable.auto.commit": False,
@@ -186,23 +181,22 @@ def connect(
         If no certificates are found to verify the broker with.
     """
     settings: dict[str, Any] = {}
-    mechanism = security.mechanism if credentials is not None else None
+    logs_in = credentials is not None or "sasl.username" in (config or {})
+    mechanism = security.mechanism if logs_in else None
     tls = security.tls or ssl_ca_location is not None
     if mechanism is not None:
         settings["security.protocol"] = "SASL_SSL" if tls else "SASL_PLAINTEXT"
         settings["sasl.mechanism"] = mechanism
     elif tls:
         settings["security.protocol"] = "SSL"
-    if mechanism == "OAUTHBEARER":
-        assert credentials is not None
+    if mechanism == "OAUTHBEARER" and credentials is not None:
         settings |= {
             "sasl.oauthbearer.method": "oidc",
             "sasl.oauthbearer.client.id": credentials.username,
             "sasl.oauthbearer.client.secret": credentials.reveal(),
             "sasl.oauthbearer.token.endpoint.url": security.token_url or "",
         }
-    elif mechanism is not None:
-        assert credentials is not None
+    elif credentials is not None and mechanism is not None:
         settings |= {"sasl.username": credentials.username, "sasl.password": credentials.reveal()}
     if tls and not (config or {}).keys() & {"ssl.ca.location", "ssl.ca.pem"}:
         settings["ssl.ca.location"] = str(_certificates(ssl_ca_location))
