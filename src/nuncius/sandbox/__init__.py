@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius.sandbox.kafka import SandboxKafka
@@ -15,10 +16,34 @@ from nuncius.sandbox.kafka import SandboxKafka
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from nuncius.sandbox.antares import SandboxAntares
+    from nuncius.sandbox.front import KafkaFront
     from nuncius.sandbox.kowalski import SandboxKowalski
+    from nuncius.sandbox.loci import SyntheticLocus, synthetic_loci
     from nuncius.sandbox.sky import SyntheticSky, synthetic_alerts
 
-__all__ = ["Sandbox", "SandboxKafka", "SandboxKowalski", "SyntheticSky", "synthetic_alerts"]
+__all__ = [
+    "KafkaFront",
+    "Sandbox",
+    "SandboxAntares",
+    "SandboxKafka",
+    "SandboxKowalski",
+    "SyntheticLocus",
+    "SyntheticSky",
+    "synthetic_alerts",
+    "synthetic_loci",
+]
+
+# What most programs don't need loads when it is touched.
+_LATER = {
+    "KafkaFront": "nuncius.sandbox.front",
+    "SandboxAntares": "nuncius.sandbox.antares",
+    "SandboxKowalski": "nuncius.sandbox.kowalski",
+    "SyntheticLocus": "nuncius.sandbox.loci",
+    "SyntheticSky": "nuncius.sandbox.sky",
+    "synthetic_alerts": "nuncius.sandbox.sky",
+    "synthetic_loci": "nuncius.sandbox.loci",
+}
 
 
 class Sandbox:
@@ -27,6 +52,7 @@ class Sandbox:
     def __init__(self) -> None:
         self._kafka: SandboxKafka | None = None
         self._kowalski: SandboxKowalski | None = None
+        self._antares: SandboxAntares | None = None
 
     @property
     def kafka(self) -> SandboxKafka:
@@ -50,8 +76,26 @@ class Sandbox:
             self._kowalski = SandboxKowalski()
         return self._kowalski
 
+    @property
+    def antares(self) -> SandboxAntares:
+        """An ANTARES, with loci of the synthetic sky: Kafka with TLS and a login, and the REST interface.
+
+        Raises
+        ------
+        MissingExtraError
+            If trustme, starlette or uvicorn is not installed.
+        """
+        if self._antares is None:
+            from nuncius.sandbox.antares import SandboxAntares
+
+            self._antares = SandboxAntares()
+        return self._antares
+
     def close(self) -> None:
         """Stop all services."""
+        if self._antares is not None:
+            self._antares.close()
+            self._antares = None
         if self._kowalski is not None:
             self._kowalski.close()
             self._kowalski = None
@@ -68,17 +112,12 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        running = [repr(service) for service in (self._kafka, self._kowalski) if service is not None]
+        services = (self._kafka, self._kowalski, self._antares)
+        running = [repr(service) for service in services if service is not None]
         return f"<Sandbox: {', '.join(running) or 'nothing started yet'}>"
 
 
 def __getattr__(name: str) -> Any:
-    if name in {"SyntheticSky", "synthetic_alerts"}:  # they bring numpy, which a broker does not need
-        from nuncius.sandbox import sky
-
-        return getattr(sky, name)
-    if name == "SandboxKowalski":
-        from nuncius.sandbox.kowalski import SandboxKowalski
-
-        return SandboxKowalski
-    raise AttributeError(f"module 'nuncius.sandbox' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'nuncius.sandbox' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

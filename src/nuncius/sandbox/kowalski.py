@@ -5,20 +5,16 @@ The faults stand before the server and not in it: what the server answers withou
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import secrets
-import socket
 import tempfile
-import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from nuncius.errors import UnreachableError
 from nuncius.sandbox.faults import Fault, Faults
+from nuncius.sandbox.http import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +23,6 @@ if TYPE_CHECKING:
     from nuncius.archives.server import Limits
     from nuncius.sandbox.faults import SandboxRequest
 
-_START_S = 20.0
-_STOP_S = 5.0
 _SCRYPT_COST = 10  # its passwords are random and live for minutes
 REFERENCE_CATALOG = "Gaia_EDR3"
 
@@ -124,7 +118,7 @@ class SandboxKowalski:
         self._accounts.add(self.admin_username, self.admin_password, admin=True)
         app = create_app(opened, self._accounts, catalogs=catalogs, limits=limits)
         self._faults = Faults(app, self.requests, *delays)
-        self._server = _Server(self._faults)
+        self._server = Server(self._faults, "Kowalski")
         self._closing.callback(self._server.stop)
 
     # Where it is ------------------------------------------------------------------------------------------------------
@@ -236,65 +230,6 @@ class SandboxKowalski:
 
     def __repr__(self) -> str:
         return f"<SandboxKowalski {self.name} at {self.http_url}>"
-
-
-class _Server:
-    """uvicorn in a thread."""
-
-    def __init__(self, app: Any) -> None:
-        import uvicorn
-
-        # asyncio sends without delay only through a socket that names its protocol.
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.bind(("127.0.0.1", 0))
-        self.port = int(self._socket.getsockname()[1])
-        # What breaks on purpose needs no lines in the log of the tests.
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-        self._uvicorn = uvicorn.Server(config)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=self._run, name=f"sandbox-kowalski-{self.port}", daemon=True)
-        self._thread.start()
-        deadline = time.monotonic() + _START_S
-        while not self._uvicorn.started:
-            if not self._thread.is_alive() or time.monotonic() > deadline:
-                self.stop()
-                raise UnreachableError("the sandbox's Kowalski did not start", service="kowalski")
-            time.sleep(0.002)
-
-    def _run(self) -> None:
-        async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            await self._uvicorn.serve(sockets=[self._socket])
-
-        asyncio.run(serve())
-
-    def kill(self) -> None:
-        self._uvicorn.force_exit = True
-        if self._loop is not None and self._thread.is_alive():
-            with contextlib.suppress(RuntimeError):  # it has just ended by itself
-                self._loop.call_soon_threadsafe(self._abort)
-        self.stop()
-
-    def _abort(self) -> None:
-        for connection in list(self._uvicorn.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
-
-    def stop(self) -> None:
-        self._uvicorn.should_exit = True
-        self._thread.join(_STOP_S)
-        if self._thread.is_alive():
-            self._uvicorn.force_exit = True
-            self._thread.join(_STOP_S)
-        self._socket.close()
 
 
 # What is in it --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Fixtures for the tests of programs that use nuncius.
 
-`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka` its Kafka broker. Nothing is imported or started
+`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka` and `nuncius_antares` are its services. Nothing is imported or started
 before a test asks for it.
 """
 
@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuncius.sandbox import Sandbox, SandboxKafka
+    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxKafka
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +29,9 @@ def nuncius_sandbox() -> Iterator[Sandbox]:
 def nuncius_kafka(nuncius_sandbox: Sandbox) -> SandboxKafka:
     """Give the sandbox's Kafka broker."""
     return nuncius_sandbox.kafka
+
+
+@pytest.fixture
+def nuncius_antares(nuncius_sandbox: Sandbox) -> SandboxAntares:
+    """Give the sandbox's ANTARES."""
+    return nuncius_sandbox.antares
