@@ -44,7 +44,16 @@ __all__ = [
 ]
 
 
+_PACKAGES = frozenset(
+    {"aio", "alerts", "archives", "brokers", "errors", "plots", "sandbox", "sky", "streams"}
+)
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        from importlib import import_module
+
+        return import_module(f"nuncius.{name}")
     if name in _HOMES:
         from importlib import import_module
 

@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from nuncius.alerts.packets import SchemaLike
     from nuncius.streams.transport import Reader
 
-_PREFIX = "client."
-
 
 class Antares(Profile):
     """ANTARES: zlib-compressed BSON, a topic for each stream."""
 
     name = "antares"
     title = "ANTARES"
+    prefix = "client."
     servers = "kafka.antares.noirlab.edu:9092"
     mechanism = "PLAIN"
     login_required = True
@@ -30,14 +29,6 @@ class Antares(Profile):
         "kafka-ca.pem, with ssl_ca_location="
     )
     topics_help = "the names of streams, such as extragalactic or nuclear_transient"
-
-    def topic(self, name: str) -> str:
-        """Add the prefix that ANTARES' topics have; regular expressions and full names stay as they are."""
-        return name if name.startswith((_PREFIX, "^")) else _PREFIX + name
-
-    def shown(self, topic: str) -> str:
-        """Take the prefix away."""
-        return topic.removeprefix(_PREFIX)
 
     def reader(self, schema: SchemaLike = None, *, test_messages: bool = False) -> Reader:
         """See `Profile.reader`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nuncius.alerts import Alert, Origin
 from nuncius.brokers.places import parse_place
-from nuncius.errors import NunciusError, PacketError, SchemaError
+from nuncius.errors import NunciusError, PacketError, SchemaError, UnreachableError
 from nuncius.settings import default_group, find_setting
 from nuncius.streams.kafka.asking import Asker
 
@@ -126,6 +126,7 @@ class _Patient:
         self._timeout_s = timeout_s
         self._reached: list[tuple[str, int]] = []
         self._topics: list[str] = []
+        self._is_secured = False
         servers = (server.rpartition(":") for server in place.servers.split(","))
         self._servers = [(host.strip("[]"), int(port)) for host, _, port in servers]
 
@@ -176,7 +177,8 @@ class _Patient:
             self._connection.config.get("security.protocol")
             or self._connection.settings.get("security.protocol", "PLAINTEXT")
         ).upper()
-        if not protocol.endswith("SSL"):
+        self._is_secured = protocol.endswith("SSL")
+        if not self._is_secured:
             note = " although a password crosses the network" if protocol.startswith("SASL") else ""
             yield Verdict("TLS", "warning" if note else "ok", f"not used by this broker{note}")
             return
@@ -192,18 +194,8 @@ class _Patient:
                 ):
                     certificate, version = secured.getpeercert() or {}, secured.version()
             except ssl.SSLCertVerificationError as error:
-                cure = (
-                    "check host name and clock"
-                    if "mismatch" in error.verify_message
-                    else ("name the authority that signed it with ssl_ca_location= (--ssl-ca-location)")
-                )
-                hint = f"; {self._place.profile.tls_help}" if self._place.profile.tls_help else ""
-                yield Verdict(
-                    "TLS",
-                    "failed",
-                    f"{host}:{port}: {error.verify_message} (verified with {bundle})",
-                    cure + hint,
-                )
+                why = f"{host}:{port}: {error.verify_message} (verified with {bundle})"
+                yield Verdict("TLS", "failed", why, self._certificate_cure(error.verify_message))
             except (OSError, ValueError) as error:
                 yield Verdict(
                     "TLS",
@@ -220,7 +212,12 @@ class _Patient:
             with Asker(self._connection, timeout_s=self._timeout_s) as asker:
                 count = len(asker.topics())
         except NunciusError as error:
-            yield Verdict("login", "failed", str(error), f"the login: {self._place.profile.login_help}")
+            cure = f"the login: {self._place.profile.login_help}"
+            if not self._is_secured and isinstance(error, UnreachableError):
+                cure = (
+                    "it accepts connections and says nothing: it may want TLS (ssl_ca_location=) or a login"
+                )
+            yield Verdict("login", "failed", str(error), cure)
             return
         who = "accepted" if self._connection.credentials else "not needed"
         yield Verdict("login", "ok", f"{who}; the broker shows {count} topics")
@@ -290,6 +287,14 @@ class _Patient:
             what = ", ".join(map(repr, items[:1])) or "nothing to hand out"
             kind = "alert" if items and isinstance(items[0], Alert) else "message"
             yield Verdict("message", "ok", f"the last {kind} ({size} bytes): {what}")
+
+    def _certificate_cure(self, reason: str) -> str:
+        if "expired" in reason or "not yet valid" in reason:
+            return "look at this machine's clock; if it is right, tell the broker's operators"
+        if "mismatch" in reason:
+            return "use the host name for which the certificate was made"
+        hint = f"; {self._place.profile.tls_help}" if self._place.profile.tls_help else ""
+        return f"name the authority that signed it with ssl_ca_location= (--ssl-ca-location){hint}"
 
     def _one_is_enough(self) -> Literal["failed", "warning"]:
         return "failed" if len(self._servers) == 1 else "warning"

@@ -30,8 +30,8 @@ class Fink(Profile):
     title = "Fink"
     mechanism = "SCRAM-SHA-512"
     login_help = (
-        "Fink gives the servers, a user name and perhaps a password when you register; the password crosses the network "
-        "unencrypted, so use it for nothing else"
+        "Fink gives the servers, a user name and perhaps a password when you register; the connection is not encrypted, so "
+        "use this password for nothing else"
     )
     topics_help = "the filters' names, such as fink_sso_ztf_candidates_ztf"
 

@@ -83,6 +83,7 @@ class Place:
             ssl_ca_location=ssl_ca_location or find_setting(profile.name, "ssl_ca_location"),
             broker=None if profile.name == "kafka" else profile.name,
             hint=profile.tls_help,
+            prefix=profile.prefix,
         )
 
 

@@ -42,6 +42,9 @@ class Profile:
     tls: ClassVar[bool] = False
     """Whether the connection is encrypted."""
 
+    prefix: ClassVar[str] = ""
+    """What Kafka's names of its topics begin with, and its users leave out."""
+
     variables: ClassVar[tuple[str, str] | None] = None
     """The variables in which the broker's own client looks for the login."""
 
@@ -66,12 +69,12 @@ class Profile:
         return find_credentials(self.name, given, host=host, variables=self.variables)
 
     def topic(self, name: str) -> str:
-        """Return the Kafka topic of what a user calls a topic."""
-        return name
+        """Return the Kafka topic of what a user calls a topic; regular expressions and full names stay as they are."""
+        return name if name.startswith((self.prefix, "^")) else self.prefix + name
 
     def shown(self, topic: str) -> str:
         """Return what a user calls a Kafka topic."""
-        return topic
+        return topic.removeprefix(self.prefix)
 
     def group(self, name: str, username: str | None) -> str:
         """Return the consumer group for the name that this machine has made."""

@@ -35,7 +35,7 @@ def command(as_json: bool) -> None:
                 "name": profile.title,
                 "server": profile.servers or "you name it",
                 "login": login,
-                "TLS": "yes" if security.tls else "no",
+                "TLS": "as you say" if profile.name == "kafka" else "yes" if security.tls else "no",
                 "you have it": have,
                 "topics": profile.topics_help,
                 "where from": profile.login_help,

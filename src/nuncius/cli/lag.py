@@ -29,7 +29,7 @@ def command(
         {
             "topic": topic,
             "partition": partition,
-            "committed": one.committed,
+            "committed": one.committed if as_json or one.committed is not None else "none",
             "first": one.first,
             "end": one.end,
             "waiting": one.waiting,

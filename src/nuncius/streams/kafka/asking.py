@@ -168,7 +168,8 @@ class Asker:
                 if time.monotonic() >= deadline:
                     raise UnreachableError(
                         f"no Kafka broker answers at {self._connection.servers} within {self._timeout_s:g} s: "
-                        f"{self._passing or error.args[0].str()}. `nuncius doctor` finds out where it fails"
+                        f"{self._passing or error.args[0].str()}. Check the address, the network and, if the broker wants them, "
+                        "credentials= and ssl_ca_location="
                         f"{self._faults.about_tls}",
                         service=self._connection.service,
                         url=self._connection.url,

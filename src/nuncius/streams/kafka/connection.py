@@ -89,6 +89,8 @@ class Connection:
         The name of the broker's profile; None for a plain server.
     hint : str
         What else to say where TLS fails.
+    prefix : str
+        What the broker's topics begin with, and its users leave out.
     config : mapping
         What of the settings the user gave.
     """
@@ -98,6 +100,7 @@ class Connection:
     credentials: Credentials | None = None
     broker: str | None = None
     hint: str = ""
+    prefix: str = ""
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -170,6 +173,7 @@ def connect(
     ssl_ca_location: str | Path | None = None,
     broker: str | None = None,
     hint: str = "",
+    prefix: str = "",
 ) -> Connection:
     """Describe a connection. Nothing is sent.
 
@@ -202,7 +206,7 @@ def connect(
         settings["ssl.ca.location"] = str(_certificates(ssl_ca_location))
         if mechanism == "OAUTHBEARER":  # the token comes over HTTPS, which has a setting of its own
             settings["https.ca.location"] = settings["ssl.ca.location"]
-    return Connection(servers, settings, credentials, broker, hint, dict(config or {}))
+    return Connection(servers, settings, credentials, broker, hint, prefix, dict(config or {}))
 
 
 def _certificates(given: str | Path | None) -> Path:

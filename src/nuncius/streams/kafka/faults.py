@@ -64,7 +64,8 @@ class Translator:
             bundle = self.setting("ssl.ca.location") or "the system's"
             return TlsError(
                 f"the connection to {servers} can't be secured (certificates: {bundle}): {text}. "
-                "ssl_ca_location=FILE (or ssl.ca.location in config=) names the authority that signed the broker's certificate"
+                "ssl_ca_location=FILE (or ssl.ca.location in config=) names the authority that signed the broker's certificate; "
+                "`nuncius doctor URL` tells whether it is that, the host name or the date"
                 f"{self.about_tls}{f'. {self.connection.hint}' if self.connection.hint else ''}",
                 **facts,
             )
@@ -94,7 +95,9 @@ class Translator:
 
     def unknown_topic(self, topic: str, known: Iterable[str]) -> NotFoundError:
         """Return the error for a topic that a broker doesn't show, with those that are close."""
-        names = [name for name in known if not name.startswith("__")]
+        prefix = self.connection.prefix
+        topic = topic.removeprefix(prefix)
+        names = [name.removeprefix(prefix) for name in known if not name.startswith("__")]
         close = difflib.get_close_matches(topic, names, n=5, cutoff=0.5)
         hint = (
             f"Close to it: {', '.join(close)}"
@@ -102,8 +105,8 @@ class Translator:
             else f"It has {len(names)} topics, none with such a name"
         )
         return NotFoundError(
-            f"the broker {self.connection.servers} has no topic {topic!r}. {hint}. (A topic that your login may not read "
-            "looks the same.)",
+            f"the broker {self.connection.servers} has no topic {topic!r}. {hint}. (A topic that your login may not "
+            f"{self.action} looks the same.)",
             service=self.connection.service,
             url=self.connection.url,
             position=topic,
