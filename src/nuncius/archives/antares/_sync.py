@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius.archives._sync import Archive, _check_range
 from nuncius.archives.antares import operations
-from nuncius.archives.paged.listing import Walk
 from nuncius.archives.antares.prefetch import Pages
 from nuncius.archives.antares.service import NEWEST
+from nuncius.archives.paged.listing import Walk
 from nuncius.archives.results import Result
 
 if TYPE_CHECKING:
