@@ -10,6 +10,7 @@ import pytest
 from nuncius import Alert, Notice, open_archive
 from nuncius.alerts import Origin
 from nuncius.alerts.packets import open_packet
+from nuncius.alerts.surveys import ANTARES
 from nuncius.alerts.surveys.ztf import Ztf
 
 MEASURED = {"jd": 2460000.5, "ra": 10.0, "dec": 5.0, "magpsf": 18.0, "sigmapsf": 0.1, "fid": 1}
@@ -66,6 +67,33 @@ def test_redelivery_by_each_broker_changes_nothing(archive):
     assert (report.archived, report.duplicates) == (0, 6)
     assert the_one(archive) == before[0]
     assert archive.info()["catalogs"] == before[1]["catalogs"]
+
+
+def locus(candid, *, tags=("extragalactic",)):
+    document = {
+        "id": "ANT2026a", "ra": 10.0, "dec": 5.0, "tags": list(tags), "catalogs": [],
+        "properties": {"newest_alert_id": f"ztf_candidate:{candid}"},
+    }  # fmt: skip
+    raw = json.dumps(document).encode()
+    return Alert(raw, open_packet(raw), origin=Origin("kafka", "t", 0, 1, broker="antares"), survey=ANTARES)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_antares_says_of_an_alert_stands_with_the_alert(archive, order, at_once):
+    items = [locus(5), alert("fink", rf_snia=0.9), alert("ztf")]
+    batches = [order] if at_once else [[number] for number in order]
+    for batch in batches:
+        archive.ingest([items[number] for number in batch])
+    said = the_one(archive)["annotations"]
+    assert said["fink"] == {"rf_snia": 0.9}
+    assert said["antares"]["tags"] == ["extragalactic"]
+    assert archive.count("ANTARES_alerts") == 1
+
+
+def test_a_locus_of_another_alert_says_nothing_of_this_one(archive):
+    archive.ingest([locus(6), alert("ztf"), locus(50), locus("5x")])
+    assert "annotations" not in the_one(archive)
 
 
 def test_notices_have_a_catalog_of_their_own(archive):

@@ -17,6 +17,7 @@ from nuncius.alerts.sink import AlertSource
 from nuncius.archives.documents import catalog_of, coordinates_of, document_of, history_of, survey_of
 from nuncius.archives.embedded.database import quoted
 from nuncius.archives.embedded.reports import IngestReport
+from nuncius.archives.embedded.sharing import merge_annotations, share_loci
 from nuncius.errors import ConfigurationError, PacketError
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ def write(
             for row in entered:
                 _enter(connection, catalog, row, counts)
             _enter_points(connection, catalog, entered)
+        share_loci(connection, known | by_catalog.keys(), by_catalog)
     # Counted only now: a transaction that was undone has done nothing.
     report.received += len(alerts)
     report.archived += counts.archived
@@ -228,7 +230,7 @@ def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: Inge
         counts.archived += 1
         return
     number, digest, annotations = found
-    _merge_annotations(connection, table, number, annotations, row)
+    merge_annotations(connection, catalog, number, annotations, row.annotations)
     revisions = quoted(f"{catalog}:revisions")
     if (
         digest == row.digest
@@ -322,13 +324,3 @@ def _enter_points(connection: sqlite3.Connection, catalog: str, entered: list[_R
         "VALUES (?, ?, ?, ?, ?, ?)",
         [point for row in entered for point in row.points],
     )
-
-
-def _merge_annotations(
-    connection: sqlite3.Connection, table: str, number: int, known: str | None, row: _Row
-) -> None:
-    """Add what another broker says of an alert that is known."""
-    before = json.loads(known) if known else {}
-    after = {**before, **row.annotations}
-    if after != before:
-        connection.execute(f"UPDATE {table} SET annotations = ? WHERE id = ?", (json.dumps(after), number))
