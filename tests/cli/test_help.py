@@ -5,6 +5,7 @@ COMMANDS = [
     ("demo",),
     ("stream",),
     ("archive",),
+    *[(name,) for name in ("antares", "brokers", "doctor", "health", "lag", "login", "publish", "rewind", "topics")],
     *[("archive", name) for name in ("info", "find", "cone", "object", "prune", "backup")],
 ]
 

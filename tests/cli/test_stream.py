@@ -88,7 +88,14 @@ def test_the_quarantine_is_replayed(cli, url):
         (("kafka://h/t", "--config", "nonsense"), 2, "KEY=VALUE"),
         (("kafka://h/t", "--since", "yesterday"), 1, "-2h"),
         (("kafka://h/t", "--group", "a", "--no-group"), 2, "choose one"),
-        (("kafka://h/t", "--archive", "a", "-d", "b"), 2, "choose one"),
+        (("kafka://h/t", "--keep", "packet"), 2, "for --archive"),
+        (("kafka://h/t", "--format", "parquet"), 2, "--output-directory"),
+        (("kafka://h/t", "--min-free", "much"), 2, "500MB"),
+        (("kafka://h/t", "--retry", "often"), 2, "10m"),
+        (("kafka://h/t", "--metrics", "here"), 1, "127.0.0.1:9464"),
+        (("kafka://h/t", "--where", "mag <"), 1, "mag <"),
+        (("replay:///nowhere", "--near", "nowhere.csv", "--radius", "2arcsec"), 1, "nowhere.csv"),
+        ((), 2, "URL"),
     ],
 )
 def test_mistakes_are_explained_without_a_traceback(cli, arguments, code, said):

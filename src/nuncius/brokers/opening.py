@@ -170,7 +170,7 @@ def _engine(url: str, options: Options, rules: Rules) -> Engine:
     if options.group is None and group is None:
         user = None if connection.credentials is None else connection.credentials.username
         group = profile.group(default_group(), user)
-        log.info("reading %s as the consumer group %s", place.servers, group)
+        log.debug("reading %s as the consumer group %s", place.servers, group)
     rules = replace(
         rules,
         read=profile.reader(options.schema, test_messages=options.test_messages),

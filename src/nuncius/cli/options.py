@@ -37,7 +37,7 @@ def _settings(_context: click.Context, _parameter: click.Parameter, pairs: tuple
         name, equals, value = pair.partition("=")
         if not equals:
             raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--config")
-        if re.search(r"password|secret|token", name) and not name.endswith(".url"):
+        if re.search(r"password|secret|token|key\.pem", name) and not name.endswith(".url"):
             raise click.BadParameter(
                 f"{name} would be seen by everybody on this machine in the list of processes; run `nuncius login "
                 "BROKER`, or set NUNCIUS_KAFKA_USERNAME and NUNCIUS_KAFKA_PASSWORD",
