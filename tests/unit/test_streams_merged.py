@@ -76,8 +76,7 @@ def merged(scripts, folder, *, face=Stream, transport=ScriptedTransport, **optio
     )
     urls = [f"kafka://{name}:1/night" for name in "abcdefgh"[: len(transports)]]
     engines = {
-        url: Engine(one, rules, Quarantine(folder, 10**9))
-        for url, one in zip(urls, transports, strict=True)
+        url: Engine(one, rules, Quarantine(folder, 10**9)) for url, one in zip(urls, transports, strict=True)
     }
     return face(Merged(engines, rules), " + ".join(urls)), transports
 
@@ -93,6 +92,12 @@ def full(count=10, *, first=0):
 
 def with_ids(numbers, *, first_offset=0):
     return [message(first_offset + at, packet(number)) for at, number in enumerate(numbers)]
+
+
+def read_into(seen, stream):
+    """Keep what was read also when reading ends with an error."""
+    for alert in stream:
+        seen.append(alert.alert_id)
 
 
 # Order and fairness -------------------------------------------------------------------------------------------------------
@@ -361,8 +366,7 @@ def test_one_that_fails_fails_all_after_what_came_before(folder):
     stream, transports = merged([[messages(5), ServerError("broken")], [messages(5)]], folder)
     seen = []
     with pytest.raises(ServerError, match="broken") as caught, stream:
-        for alert in stream:
-            seen.append(alert.alert_id)  # noqa: PERF402
+        read_into(seen, stream)
     assert caught.value.url == A
     assert seen.count(0) >= 1
     assert sorted({*seen}) == [0, 1, 2, 3, 4]
@@ -391,8 +395,7 @@ def test_what_came_before_a_failure_goes_out_first_at_any_rate(folder):
     stream, _ = merged([[messages(6), ServerError("broken")]], folder, rate=Rate(20.0))
     seen = []
     with pytest.raises(ServerError, match="broken"), stream:
-        for alert in stream:
-            seen.append(alert.alert_id)  # noqa: PERF402
+        read_into(seen, stream)
     assert seen == list(range(6))
 
 
@@ -449,7 +452,9 @@ def test_poison_is_raised_on_request(folder):
 
 def test_the_same_place_at_two_brokers_is_kept_twice(folder):
     """Both have a topic of that name; what one could not read must not take the place of the other's."""
-    poisons = [[[message(offset, b"\x00%d-%d" % (broker, offset)) for offset in range(100)]] for broker in range(2)]
+    poisons = [
+        [[message(offset, b"\x00%d-%d" % (broker, offset)) for offset in range(100)]] for broker in range(2)
+    ]
     stream, _ = merged(poisons, folder)
     with stream:
         assert wait_until(lambda: stream.stats().quarantined == 200)
@@ -467,7 +472,7 @@ def test_leaving_cleanly_finishes_and_leaving_by_an_exception_does_not(folder):
             next(stream)
     assert [one.closed_with for one in transports] == [{(TOPIC, 0): 3}] * 2
     stream, transports = merged([full(3), full(3)], folder)
-    with pytest.raises(KeyError), stream:
+    with pytest.raises(KeyError), stream:  # noqa: PT012
         for _ in range(6):
             next(stream)
         raise KeyError
@@ -541,7 +546,7 @@ def test_lag_and_topics_say_whose_they_are(folder):
 
 
 def test_lag_of_streams_with_default_servers(folder):
-    rules = Rules("on_next", "quarantine", 10, False, 5, Stop(), PacketReader())  # noqa: FBT003
+    rules = Rules("on_next", "quarantine", 10, False, 5, Stop(), PacketReader())
     engines = {
         url: Engine(Movable([messages(3)]), rules, Quarantine(folder, 10**9))
         for url in ("antares://night", "babamul://night", "fink://h:1/night")
@@ -587,7 +592,7 @@ async def test_an_async_stream_wakes_for_each(folder):
 
 async def test_an_async_failure(folder):
     stream, _ = merged([[messages(2), ServerError("broken")], [[]]], folder, face=AsyncStream)
-    with pytest.raises(ServerError, match="broken"):
+    with pytest.raises(ServerError, match="broken"):  # noqa: PT012
         async with stream:
             async for _ in stream:
                 pass

@@ -23,7 +23,9 @@ RECORD = builders.record_type(
     "nova.alert", {"candid": "long", "ra": "double", "maybe": ["null", "long"], "dec": "double"}
 )
 # The branch of a union that isn't there, between the two coordinates.
-DAMAGED = builders.varint(7) + builders.datum("double", 1.0) + builders.varint(9) + builders.datum("double", 2.0)
+DAMAGED = (
+    builders.varint(7) + builders.datum("double", 1.0) + builders.varint(9) + builders.datum("double", 2.0)
+)
 
 
 @pytest.fixture
@@ -36,9 +38,7 @@ def even(item):
 
 
 def sky(*places, first=0):
-    return [
-        message(first + at, packet(first + at, ra=ra, dec=dec)) for at, (ra, dec) in enumerate(places)
-    ]
+    return [message(first + at, packet(first + at, ra=ra, dec=dec)) for at, (ra, dec) in enumerate(places)]
 
 
 class Around:
@@ -89,7 +89,11 @@ def test_positions_go_on_while_everything_is_dropped(folder):
 
 def test_what_is_dropped_takes_no_room(folder):
     stream, _ = scripted(
-        [messages(1000)], folder, where=lambda item: item.alert_id == 999, acknowledge="manual", max_unacknowledged=1
+        [messages(1000)],
+        folder,
+        where=lambda item: item.alert_id == 999,
+        acknowledge="manual",
+        max_unacknowledged=1,
     )
     with stream:
         assert next(stream).alert_id == 999
@@ -111,14 +115,14 @@ def test_poison_between_dropped_messages_is_kept_and_finished(folder, batch):
         assert ids(stream) == [0, 2, 6, 8, 10, 12, 14, 18]
         stats = stream.stats()
     assert (stats.quarantined, stats.filtered, stats.acknowledged) == (6, 6, 8)
-    assert {path.read_bytes() for path in folder.rglob("*.packet")} == {b"\x00nonsense %d" % at for at in poison}
+    assert {path.read_bytes() for path in folder.rglob("*.packet")} == {
+        b"\x00nonsense %d" % at for at in poison
+    }
     assert transport.closed_with == {(TOPIC, 0): 20}
 
 
 def test_poison_at_the_end_of_what_is_dropped_is_finished_only_by_what_follows(folder):
-    stream, transport = scripted(
-        [messages(4), [message(4, b"\x00nonsense")]], folder, where=lambda _: False
-    )
+    stream, transport = scripted([messages(4), [message(4, b"\x00nonsense")]], folder, where=lambda _: False)
     with stream:
         assert wait_until(lambda: transport.stored.get((TOPIC, 0)) == 4)
         assert stream.poll(0.2) is None
@@ -147,9 +151,7 @@ def test_only_poison_stops_the_stream_whatever_the_filter(folder, monkeypatch):
 
 
 def test_damage_that_a_filter_touches_is_poison(folder):
-    damaged = builders.container(
-        RECORD, [DAMAGED]
-    )
+    damaged = builders.container(RECORD, [DAMAGED])
     stream, transport = scripted(
         [[message(0, damaged), message(1), end()]],
         folder,
@@ -298,9 +300,7 @@ def test_poison_among_places(folder):
 
 def test_a_place_that_is_damaged_is_poison_and_does_not_end_the_stream(folder):
     """The damage stands between the two coordinates."""
-    damaged = builders.container(
-        RECORD, [DAMAGED]
-    )
+    damaged = builders.container(RECORD, [DAMAGED])
     stream, transport = scripted(
         [[*sky((10, 5)), message(1, damaged), *sky((11, 5), first=2), end()]],
         folder,
@@ -313,7 +313,9 @@ def test_a_place_that_is_damaged_is_poison_and_does_not_end_the_stream(folder):
     assert transport.closed_with == {(TOPIC, 0): 3}
 
 
-@pytest.mark.parametrize("place", [("north", "up"), (True, False), ([1], {}), (1e400, 1), (float("nan"), 1)], ids=str)
+@pytest.mark.parametrize(
+    "place", [("north", "up"), (True, False), ([1], {}), (1e400, 1), (float("nan"), 1)], ids=str
+)
 def test_a_place_that_is_none_is_elsewhere(folder, place):
     import json
 
@@ -361,9 +363,7 @@ def test_a_duplicate_is_finished_in_its_place(folder):
 def test_a_copy_of_what_a_filter_dropped_is_judged_by_itself(folder):
     """The two brokers add different things, and the second may pass."""
     script = [message(0, packet(1, score=0.1)), message(1, packet(1, score=0.9))]
-    stream, _ = scripted(
-        [script], folder, seen=Seen(10), where=lambda item: item.packet["score"] > 0.5
-    )
+    stream, _ = scripted([script], folder, seen=Seen(10), where=lambda item: item.packet["score"] > 0.5)
     with stream:
         assert next(stream).packet["score"] == 0.9
 

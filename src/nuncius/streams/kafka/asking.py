@@ -102,7 +102,9 @@ class Asker:
         """Return how far the group has come in each partition of these topics."""
         keys = self._partitions(topics)
         committed = self._committed(keys)
-        return {key: Lag(committed.get(key), *self._positions.watermarks(key)) for key in keys}
+        return {
+            key: Lag(committed.get(key), *marks) for key, marks in self._positions.watermarks(keys).items()
+        }
 
     def rewind(self, topics: Sequence[str], to: Start) -> dict[Partition, int]:
         """Commit other positions for the group; return them."""
@@ -124,7 +126,7 @@ class Asker:
 
     def watermarks(self, topics: Sequence[str]) -> dict[Partition, tuple[int, int]]:
         """Return the first offset and the one behind the last of each partition."""
-        return {key: self._positions.watermarks(key) for key in self._partitions(topics)}
+        return self._positions.watermarks(self._partitions(topics))
 
     def last_message(self, topics: Sequence[str]) -> Message | None:
         """Read the last message of any of these topics; None if they are empty."""

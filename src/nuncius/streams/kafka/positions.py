@@ -9,6 +9,7 @@ from nuncius.errors import NotFoundError, UnreachableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nuncius.errors import NunciusError
     from nuncius.streams.bounds import Start
     from nuncius.streams.kafka.faults import Translator
     from nuncius.streams.transport import Partition
@@ -45,38 +46,45 @@ class Positions:
                 raise self._faults.typed(part.error, part.topic)
         return {(part.topic, part.partition): part.offset for part in found if part.offset >= 0}
 
-    def watermarks(self, key: Partition) -> tuple[int, int]:
+    def watermarks(self, keys: Sequence[Partition]) -> dict[Partition, tuple[int, int]]:
         """Return the first offset that the broker still has, and the one that the next message will get."""
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import OFFSET_BEGINNING, OFFSET_END
 
-        try:
-            first, end = self._consumer.get_watermark_offsets(TopicPartition(*key), timeout=self._timeout_s)
-        except KafkaException as error:
-            typed = self._faults.typed(error.args[0], key[0])
-            if isinstance(typed, NotFoundError):  # it is known to exist: in an outage librdkafka forgets it
-                connection = self._faults.connection
-                typed = UnreachableError(
-                    f"{connection.servers} does not answer about {key}", service=connection.service
-                )
-            raise typed from error
-        return first, end
+        first, end = self._offsets(keys, OFFSET_BEGINNING), self._offsets(keys, OFFSET_END)
+        return {key: (first[key], end[key]) for key in keys}
 
     def at(self, where: Start, keys: Sequence[Partition]) -> dict[Partition, int]:
         """Return the offset of a place in each partition: its first, its end, or what came at a time or later."""
+        if where.unix_s is None:
+            side = 1 if where.name == "latest" else 0
+            return {key: marks[side] for key, marks in self.watermarks(keys).items()}
+        found = self._offsets(keys, int(where.unix_s * 1000))
+        # A partition without messages since then answers with no offset: that is its end.
+        beyond = self.watermarks([key for key, offset in found.items() if offset < 0])
+        return found | {key: end for key, (_, end) in beyond.items()}
+
+    def _offsets(self, keys: Sequence[Partition], stamp: int) -> dict[Partition, int]:
+        """Ask for the offsets at a time in ms, or at one of Kafka's marks for the first and the end, all at once."""
         from confluent_kafka import KafkaException, TopicPartition
 
         if not keys:
             return {}
-        if where.unix_s is None:
-            side = 1 if where.name == "latest" else 0
-            return {key: self.watermarks(key)[side] for key in keys}
-        stamp = int(where.unix_s * 1000)
         try:
             found = self._consumer.offsets_for_times(
                 [TopicPartition(*key, stamp) for key in keys], timeout=self._timeout_s
             )
         except KafkaException as error:
-            raise self._faults.typed(error.args[0]) from error
-        offsets = {(part.topic, part.partition): part.offset for part in found}
-        # A partition without messages since then answers with no offset: that is its end.
-        return {key: offset if offset >= 0 else self.watermarks(key)[1] for key, offset in offsets.items()}
+            raise self._typed(error.args[0], keys[0]) from error
+        for part in found:
+            if part.error is not None:
+                raise self._typed(part.error, (part.topic, part.partition))
+        return {(part.topic, part.partition): part.offset for part in found}
+
+    def _typed(self, error: Any, key: Partition) -> NunciusError:
+        typed = self._faults.typed(error, key[0])
+        if isinstance(typed, NotFoundError):  # it is known to exist: in an outage librdkafka forgets it
+            connection = self._faults.connection
+            typed = UnreachableError(
+                f"{connection.servers} does not answer about {key}", service=connection.service
+            )
+        return typed

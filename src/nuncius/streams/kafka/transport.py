@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nuncius.errors import (
     ConfigurationError,
@@ -24,11 +24,13 @@ from nuncius.streams.kafka.positions import Positions
 from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from nuncius.streams.bounds import Start
     from nuncius.streams.kafka.connection import Connection
     from nuncius.streams.transport import Listener, Partition
+
+T = TypeVar("T")
 
 log = logging.getLogger("nuncius.streams")
 _librdkafka_log = logging.getLogger("nuncius.librdkafka")
@@ -90,11 +92,10 @@ class KafkaTransport(Transport):
             raise ConfigurationError(
                 f"config= is not accepted: {error.args[0].str()}", service="kafka"
             ) from error
+        deadline = time.monotonic() + timeout_s
         known = self._find_topics(timeout_s)
+        self._patiently(lambda: self._take_up(known), deadline)
         self._passing = None
-        self._known_first = frozenset(known)
-        names = [topic for topic in self._topics if not is_dated(topic)]
-        self._subscribe(names + self._nights(known), known)
         self._rolled_at = time.monotonic()
 
     def receive(self, n: int, timeout_s: float) -> list[Message | End]:
@@ -191,11 +192,10 @@ class KafkaTransport(Transport):
 
     def lag(self, positions: Mapping[Partition, int | None]) -> dict[Partition, int]:
         """See `Transport.lag`."""
-        lags = {}
-        for key, position in positions.items():
-            low, high = self._positions.watermarks(key)
-            lags[key] = max(0, high - (low if position is None else max(position, low)))
-        return lags
+        return {
+            key: max(0, end - max(first, positions[key] or 0))
+            for key, (first, end) in self._positions.watermarks(list(positions)).items()
+        }
 
     def topics(self) -> list[str]:
         """See `Transport.topics`."""
@@ -267,9 +267,25 @@ class KafkaTransport(Transport):
     def _positions(self) -> Positions:
         return Positions(self._consumer, self._faults, _ASK_S)
 
+    def _take_up(self, known: Mapping[str, Any]) -> None:
+        """Begin to read."""
+        self._known_first = frozenset(known) - self._fresh_nights(known)
+        names = [topic for topic in self._topics if not is_dated(topic)]
+        self._subscribe(names + self._nights(known), known)
+
+    def _patiently(self, ask: Callable[[], T], deadline: float) -> T:
+        """Ask again while brokers restart and the keeper of a group moves."""
+        while True:
+            try:
+                return ask()
+            except UnreachableError as error:
+                if time.monotonic() >= deadline or self._interrupted.is_set():
+                    raise
+                self._passing = str(error)
+            self._interrupted.wait(0.2)
+
     def _subscribe(self, names: list[str], known: Mapping[str, Any]) -> None:
         """Read these topics, and no others any more; without a group nothing is ever committed."""
-        before = self.partitions
         self._subscribed = names
         self.partitions = frozenset(
             (name, number)
@@ -279,12 +295,14 @@ class KafkaTransport(Transport):
         )
         if not names:
             log.warning("%s has no topic of tonight or last night for %s yet", self._servers, self._topics)
+            self._tell_assigned({})  # nothing is ours, and nothing needs to be waited for
         elif self.group is not None:
             self._consumer.subscribe(
                 names, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
         else:
-            positions = self._first_positions(sorted(self.partitions - before))
+            mine = {(part.topic, part.partition) for part in self._consumer.assignment()}
+            positions = self._first_positions(sorted(self.partitions - mine))
             self._consumer.incremental_assign(_offsets(positions))
             self._tell_assigned(positions)
 
@@ -294,10 +312,25 @@ class KafkaTransport(Transport):
         for topic in filter(is_dated, self._topics):
             names = expand(topic, time.time())
             found += [name for name in names[:CURRENT_NIGHTS] if name in known]
-            found += [
-                name for name in names[CURRENT_NIGHTS:] if name in known and self._has_more(name, known)
-            ]
+            # Nobody writes to an earlier night any more: once it is left, it needs no further look.
+            earlier = {name for name in names[CURRENT_NIGHTS:] if name in known}
+            if self._subscribed:
+                earlier &= set(self._subscribed)
+            found += [name for name in sorted(earlier) if self._has_more(name, known)]
         return found
+
+    def _fresh_nights(self, known: Mapping[str, Any]) -> set[str]:
+        """Return the nights that began after the last one that this group has read in: for it they are new."""
+        if self.group is None or self._reset or self._start.name not in {"latest", "time"}:
+            return set()  # all begin at their first message, or where start= says
+        fresh: set[str] = set()
+        for topic in filter(is_dated, self._topics):
+            names = [name for name in expand(topic, time.time()) if name in known]
+            for at, name in enumerate(names):
+                if self._positions.committed([(name, number) for number in known[name].partitions]):
+                    fresh.update(names[:at])
+                    break
+        return fresh
 
     def _roll_over(self) -> None:
         """Take up a new night, and leave an old one that is read to its end."""
@@ -322,14 +355,10 @@ class KafkaTransport(Transport):
             committed: dict[Partition, int] = {}
         else:
             committed = self._positions.committed(keys)
-        for key in keys:
-            first, end = self._positions.watermarks(key)
-            position = committed.get(key, first)
-            if key not in committed and name not in self._subscribed:
-                position = self._first_positions([key])[key]
-            if max(position, first) < end:
-                return True
-        return False
+        unread = [] if name in self._subscribed else [key for key in keys if key not in committed]
+        positions = committed | self._first_positions(unread)
+        marks = self._positions.watermarks(keys)
+        return any(max(positions.get(key, 0), first) < end for key, (first, end) in marks.items())
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         keys = [(part.topic, part.partition) for part in partitions]
@@ -376,25 +405,17 @@ class KafkaTransport(Transport):
 
     def _starting_positions(self, keys: list[Partition]) -> dict[Partition, int]:
         """Return the committed positions, and those of `start=` where there is none or `reset=True`."""
-        deadline = time.monotonic() + _REBALANCE_S
-        while True:
-            try:
-                return self._ask_positions(keys)
-            except NunciusError as error:
-                # Not known now is not the same as none: to begin elsewhere would lose alerts.
-                passes = isinstance(error, UnreachableError) and time.monotonic() < deadline
-                if not passes or self._interrupted.is_set():
-                    self._trouble = error
-                    return dict.fromkeys(keys, _logical("earliest"))
-                self._passing = str(error)
-            self._interrupted.wait(0.2)
+        try:
+            return self._patiently(lambda: self._ask_positions(keys), time.monotonic() + _REBALANCE_S)
+        except NunciusError as error:
+            # Not known is not the same as none: to begin elsewhere would lose alerts.
+            self._trouble = error
+            return dict.fromkeys(keys, _logical("earliest"))
 
     def _ask_positions(self, keys: list[Partition]) -> dict[Partition, int]:
         positions = self._positions.committed(keys)
         fresh = [key for key in keys if key not in positions or (self._reset and key not in self._placed)]
-        for key in keys:
-            if key not in fresh:
-                self._warn_if_expired(key, positions[key])
+        self._warn_if_expired({key: positions[key] for key in keys if key not in fresh})
         return {**positions, **self._first_positions(fresh)}
 
     def _first_positions(self, keys: Sequence[Partition]) -> dict[Partition, int]:
@@ -418,17 +439,18 @@ class KafkaTransport(Transport):
         if offset > expected and time.monotonic() - self._gap_at > 1:
             self._gap_at = time.monotonic()
             try:
-                self._warn_if_expired(key, expected)
+                self._warn_if_expired({key: expected})
             except UnreachableError as error:
                 log.debug("%s[%d]: offsets %d to %d are missing: %s", *key, expected, offset - 1, error)
 
-    def _warn_if_expired(self, key: Partition, position: int) -> None:
-        low, _ = self._positions.watermarks(key)
-        if low > position:
-            log.warning(
-                "%s[%d]: %d messages expired on the broker before they were read (positions %d to %d)",
-                *key, low - position, position, low - 1,
-            )  # fmt: skip
+    def _warn_if_expired(self, positions: Mapping[Partition, int]) -> None:
+        for key, (first, _) in self._positions.watermarks(list(positions)).items():
+            position = positions[key]
+            if first > position:
+                log.warning(
+                    "%s[%d]: %d messages expired on the broker before they were read (positions %d to %d)",
+                    *key, first - position, position, first - 1,
+                )  # fmt: skip
 
     def _commit(self, positions: Mapping[Partition, int], *, wait: bool = True) -> None:
         from confluent_kafka import KafkaException
