@@ -18,8 +18,18 @@ from pathlib import Path
 
 from benchmarks.measure import Scale
 
-SUBJECTS = ("streams", "latency", "memory", "ingest", "archive", "remote", "imports")
-_LIBRARIES = ("nuncius", "confluent-kafka", "fastavro", "msgspec", "numpy", "astropy")
+SUBJECTS = (
+    "antares",
+    "streams",
+    "latency",
+    "memory",
+    "watch",
+    "ingest",
+    "archive",
+    "remote",
+    "imports",
+)
+_LIBRARIES = ("nuncius", "confluent-kafka", "fastavro", "msgspec", "pymongo", "numpy", "astropy")
 
 
 def main() -> None:

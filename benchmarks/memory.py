@@ -27,7 +27,13 @@ _SLEEP_S = 5
 
 def tables(scale: Scale) -> Iterator[Table]:
     """Measure."""
+    # Not at the top: the processes that are measured need none of it.
+    from benchmarks.antares import encoded, loci
+
     yield from _of("JSON alerts", small(scale.of(100_000, 20_000)), scale)
+    yield from _of("loci of ANTARES", [encoded(one) for one in loci(scale.of(100_000, 20_000))], scale)
+    big = [encoded(one) for one in loci(12_000, history=13)]
+    yield from _of("loci of ANTARES, 31 kB when unpacked", big, scale)
     yield from _of("packets shaped like ZTF's", repeated(synthetic(100), scale.of(3000, 1000)), scale)
 
 

@@ -1,7 +1,8 @@
-"""Reading big alerts from a broker: confluent-kafka alone, and our stream."""
+"""Reading alerts from a broker: confluent-kafka alone, our stream, and its two faces, sync and async."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import fastavro
 from benchmarks import packets
 from benchmarks.kafka import PARTITIONS, RETAINED_BYTES, TOPIC, broker, plain_consumer
 from benchmarks.measure import Goal, Table, check, interleaved
-from nuncius import open_stream
+from nuncius import aio, open_stream
 from nuncius.streams.kafka.connection import DEFAULTS
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ _POLL_DEFAULT = "poll(), fastavro.reader, librdkafka's defaults"
 _OURS = "Stream"
 _FIELDS = "Stream, four fields touched"
 _PACKET = "Stream, fully decoded"
+_ONE = "for alert in stream"
+_ONE_ASYNC = "async for alert in stream"
+_BATCHES = "for batch in stream.batches()"
+_BATCHES_ASYNC = "async for batch in stream.batches()"
 
 
 def tables(scale: Scale) -> Iterator[Table]:
@@ -43,6 +48,8 @@ def tables(scale: Scale) -> Iterator[Table]:
     if real:
         fitting = RETAINED_BYTES * len(real) // sum(map(len, real))
         yield _compared(packets.REAL, packets.repeated(real, min(count, fitting)), scale)
+    yield _faces("small JSON alerts", packets.small(scale.of(40_000, 5000)), 1, scale)
+    yield _faces(packets.SYNTHETIC, packets.repeated(packets.synthetic(scale.of(500, 100)), count), 5, scale)
 
 
 def _compared(kind: str, messages: list[bytes], scale: Scale) -> Table:
@@ -79,6 +86,31 @@ def _compared(kind: str, messages: list[bytes], scale: Scale) -> Table:
     table.add(_PACKET, measured, to=_POLL, goal=Goal("≥", 1.3))
     table.add(_PACKET, measured, to=_POLL_DEFAULT, goal=Goal("≥", 1.3))
     table.notes.append("the plain consumers have our settings of librdkafka where nothing else is said")
+    return table
+
+
+def _faces(kind: str, messages: list[bytes], passes: int, scale: Scale) -> Table:
+    """Compare the sync and the async stream, one alert at a time and in batches, nothing touched."""
+    count = len(messages)
+    size = sum(map(len, messages)) / count / 1000
+    with broker(messages) as server:
+        messages.clear()
+        readers: dict[str, Read] = {
+            _ONE: lambda see: _iterate(server, count, _nothing, see),
+            _ONE_ASYNC: lambda _: asyncio.run(_iterate_async(server, count)),
+            _BATCHES: lambda _: _batches(server, count),
+            _BATCHES_ASYNC: lambda _: asyncio.run(_batches_async(server, count)),
+        }
+        for read in readers.values():
+            read(None)
+        measured = interleaved(
+            {name: _rate(read, passes, count) for name, read in readers.items()}, scale.runs
+        )
+    table = Table(f"streams: sync and async, {count} messages of {size:.1f} kB ({kind})", "messages/s")
+    table.add(_ONE, measured)
+    table.add(_ONE_ASYNC, measured, to=_ONE, goal=Goal("≥", 0.8))
+    table.add(_BATCHES, measured)
+    table.add(_BATCHES_ASYNC, measured, to=_BATCHES, goal=Goal("≥", 0.8))
     return table
 
 
@@ -158,6 +190,47 @@ def _iterate(server: str, count: int, touch: Callable[[Alert], Any], see: See | 
             if received == count:
                 end = perf_counter()
     check(received == count, f"the stream gave {received} of {count} alerts")
+    return end - begin
+
+
+async def _iterate_async(server: str, count: int) -> float:
+    async with aio.open_stream(
+        f"kafka://{server}/{TOPIC}", group=False, stop=count, on_error="raise"
+    ) as stream:
+        begin = end = perf_counter()
+        received = 0
+        async for alert in stream:
+            _nothing(alert)
+            received += 1
+            if received == count:
+                end = perf_counter()
+    check(received == count, f"the async stream gave {received} of {count} alerts")
+    return end - begin
+
+
+def _batches(server: str, count: int) -> float:
+    with open_stream(f"kafka://{server}/{TOPIC}", group=False, stop=count, on_error="raise") as stream:
+        begin = end = perf_counter()
+        received = 0
+        for batch in stream.batches():
+            received += len(batch)
+            if received == count:
+                end = perf_counter()
+    check(received == count, f"the batches held {received} of {count} alerts")
+    return end - begin
+
+
+async def _batches_async(server: str, count: int) -> float:
+    async with aio.open_stream(
+        f"kafka://{server}/{TOPIC}", group=False, stop=count, on_error="raise"
+    ) as stream:
+        begin = end = perf_counter()
+        received = 0
+        async for batch in stream.batches():
+            received += len(batch)
+            if received == count:
+                end = perf_counter()
+    check(received == count, f"the async batches held {received} of {count} alerts")
     return end - begin
 
 

@@ -11,8 +11,11 @@ import bson
 import numpy as np
 
 from benchmarks import packets
+from benchmarks.antares import encoded
+from benchmarks.antares import loci as antares_loci
+from benchmarks.kafka import TOPIC, broker
 from benchmarks.measure import Goal, Table, check, interleaved
-from nuncius import Alert
+from nuncius import Alert, open_stream
 from nuncius.alerts.packets import open_packet
 from nuncius.alerts.surveys.antares import Antares
 from nuncius.sky import separation_arcsec
@@ -32,8 +35,18 @@ _RADIUS_ARCSEC = 2.0
 _BATCH = 200
 _ANTARES = Antares()
 
+# How the benchmarks' broker is read: as it is, and as if it were ANTARES, which it is but for login and TLS.
+_PLAIN = {"url": f"kafka://{{}}/{TOPIC}"}
+_AS_ANTARES: dict[str, Any] = {
+    "url": f"antares://{{}}/^{TOPIC}",
+    "credentials": ("nobody", "nothing"),
+    "config": {"security.protocol": "PLAINTEXT"},
+}
+
+_UNTOUCHED = "no filter, nothing touched"
 _NONE = "no filter, RA and Dec touched"
 _NEAR = f"near one of {_TARGETS:,} targets"
+_ALL_NEAR = f"{_NEAR}, as all are"
 _WORDS = "where mag < 18 and dec > 0"
 
 
@@ -45,6 +58,10 @@ def tables(scale: Scale) -> Iterator[Table]:
     small = _loci(big, scale.of(10_000, 2000))
     yield _reading("loci as ANTARES sends them", small, _locus, "'nuclear_transient' in packet.tags", scale)
     yield _compiled(big, scale)
+    repeated = packets.repeated(big, scale.of(3000, 600))
+    yield _streamed(packets.SYNTHETIC, repeated, Alert.from_bytes, _PLAIN, scale)
+    some = [encoded(one) for one in antares_loci(scale.of(40_000, 4000))]
+    yield _streamed("loci as ANTARES sends them", some, _locus, _AS_ANTARES, scale)
 
 
 def _loci(ztf: list[bytes], count: int) -> list[bytes]:
@@ -97,6 +114,61 @@ def _reading(kind: str, messages: list[bytes], make: Make, path: str, scale: Sca
     return table
 
 
+def _streamed(kind: str, messages: list[bytes], make: Make, place: dict[str, Any], scale: Scale) -> Table:
+    """Compare how fast a stream reads a topic to its end, with filters and without."""
+    count = len(messages)
+    alerts = [make(raw) for raw in messages[:2000]]
+    watch, all_sky = _watchlist(alerts), _watchlist(alerts, near=len(alerts))
+    sides: dict[str, tuple[dict[str, Any], bool]] = {
+        _UNTOUCHED: ({}, False),
+        _NONE: ({}, True),
+        _NEAR: ({"near": watch}, True),
+        _ALL_NEAR: ({"near": all_sky}, True),
+        _WORDS: ({"where": _WORDS.removeprefix("where ")}, True),
+    }
+    handed: dict[str, int] = {}
+
+    def side(name: str) -> Callable[[], float]:
+        options, touches = sides[name]
+
+        def measure() -> float:
+            rate, handed[name] = _read_to_the_end(server, count, place | options, touches=touches)
+            return rate
+
+        return measure
+
+    with broker(messages) as server:
+        measured = interleaved({name: side(name) for name in sides}, scale.runs)
+    size = sum(map(len, messages)) / count / 1000
+    table = Table(f"filters: {count} packets of {size:.1f} kB ({kind}), through a broker", "packets/s")
+    table.add(_UNTOUCHED, measured)
+    table.add(_NONE, measured, to=_UNTOUCHED, label="nothing touched")
+    for name in list(sides)[2:]:
+        # Where all pass, all get a note which target they are near, and there is nothing that a filter saves.
+        goal = None if name == _ALL_NEAR else Goal("≥", 0.8)
+        table.add(name, measured, to=_NONE, label="no filter", goal=goal)
+        table.add(name, measured, to=_UNTOUCHED, label="nothing touched")
+    passed = ", ".join(f"{handed[name]} ({name})" for name in list(sides)[2:])
+    table.notes.append(f"of what passes a filter, RA and Dec are touched too; there passed {passed}")
+    return table
+
+
+def _read_to_the_end(server: str, count: int, options: dict[str, Any], *, touches: bool) -> tuple[float, int]:
+    """Return packets/s, those that a filter dropped included, and how many were handed out."""
+    handed = 0
+    url = options.pop("url").format(server)
+    with open_stream(url, group=False, stop="end", on_error="raise", **options) as stream:
+        begin = perf_counter()
+        for alert in stream:
+            handed += 1
+            if touches:
+                _ = alert.ra, alert.dec
+        seconds = perf_counter() - begin
+        stats = stream.stats()
+    check(stats.received == count == handed + stats.filtered, f"{stats.received} of {count} packets came")
+    return count / seconds, handed
+
+
 def _compiled(ztf: list[bytes], scale: Scale) -> Table:
     """Compare text filters with functions, of alerts whose measurement is read already."""
     alerts = [Alert.from_bytes(raw) for raw in ztf]
@@ -127,11 +199,11 @@ def _compiled(ztf: list[bytes], scale: Scale) -> Table:
     return table
 
 
-def _watchlist(alerts: list[Alert]) -> Watchlist:
-    """Make targets all over the sky, few of them at the places of alerts; check some answers against brute force."""
+def _watchlist(alerts: list[Alert], near: int = 5) -> Watchlist:
+    """Make targets all over the sky, a few of them at the places of alerts; check some answers against brute force."""
     rng = np.random.default_rng(1)
     ra, dec = rng.uniform(0, 360, _TARGETS), np.degrees(np.arcsin(rng.uniform(-1, 1, _TARGETS)))
-    some = _places(alerts[:100:20])
+    some = _places(alerts[:near])
     ra[: some.shape[1]], dec[: some.shape[1]] = some
     watch = Watchlist(np.stack([ra, dec], axis=1), f"{_RADIUS_ARCSEC} arcsec")
     places = _places(alerts[:_BATCH])

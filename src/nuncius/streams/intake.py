@@ -115,8 +115,7 @@ class Intake:
                 self._dropped.append(ticket)
             else:
                 object.__setattr__(item, "_delivery", ticket)  # a notice is frozen for everybody else
-                is_lazy = isinstance(item, Alert) and item._packet is None and item._opened.is_lazy
-                self._ready.append((item, len(item.raw) * (1 if is_lazy else _DECODED_COST)))
+                self._ready.append((item, _cost(item)))
 
     def _read(self, message: Message) -> Sequence[Alert | Notice]:
         """Read a message; wait for a schema registry that is out of reach, for the packet is not to blame."""
@@ -202,3 +201,11 @@ class Intake:
                 f"{self._quarantine.folder}",
                 position=origin.position,
             ) from error
+
+
+def _cost(item: Alert | Notice) -> int:
+    """Estimate the bytes that an item takes while it waits; what came compressed is unpacked already."""
+    if not isinstance(item, Alert):
+        return len(item.raw) * _DECODED_COST
+    size = max(len(item.raw), item._opened.size)
+    return size if item._packet is None and item._opened.is_lazy else size * _DECODED_COST

@@ -35,10 +35,12 @@ _DECODING_FAULTS = (
     AttributeError,
     struct.error,
 )
-_COMPRESSIONS = {
+# What compressed data begin with; a zlib header is a multiple of 31 (RFC 1950).
+_BEGINNINGS = {
     b"\x1f\x8b": compression.gunzip,
     b"BZh": compression.bunzip2,
     b"\x28\xb5\x2f\xfd": compression.unzstd,
+    **{bytes((0x78, flags)): compression.unzlib for flags in range(256) if (0x78 * 256 + flags) % 31 == 0},
 }
 _MAX_LAYERS = 3  # a compressed packet in a compressed message is the most that any broker sends
 
@@ -67,6 +69,11 @@ class Packet:
     def is_lazy(self) -> bool:
         """Whether the values are still undecoded, so that the packet takes no more memory than its bytes."""
         return self._values is None
+
+    @property
+    def size(self) -> int:
+        """How many bytes it takes without the compression of the message."""
+        return len(self._body)
 
     def decode(self) -> dict[str, Any]:
         """Return all values.
@@ -183,7 +190,9 @@ def open_packets(raw: bytes, schema: SchemaLike = None) -> Sequence[tuple[bytes,
     if start in {b"{", b"["}:
         return _open_json(raw, body)
     if start == b"<":
-        raise PacketError("an XML notice (VOEvent), not an alert packet; streams of gcn:// and hopskotch:// read notices")
+        raise PacketError(
+            "an XML notice (VOEvent), not an alert packet; streams of gcn:// and hopskotch:// read notices"
+        )
     raise PacketError(
         f"not an alert packet of any known kind; it begins with {body[:8].hex(' ')}", position="byte 0"
     )
@@ -228,14 +237,7 @@ def _open_bare(raw: bytes, schema: WriterSchema) -> Sequence[tuple[bytes, Packet
 def _unpacked(raw: bytes) -> bytes:
     body = raw
     for _ in range(_MAX_LAYERS):
-        unpack = next((how for magic, how in _COMPRESSIONS.items() if body.startswith(magic)), None)
-        if (
-            unpack is None
-            and body[:1] == b"\x78"
-            and len(body) > 1
-            and int.from_bytes(body[:2], "big") % 31 == 0
-        ):
-            unpack = compression.unzlib
+        unpack = _BEGINNINGS.get(body[:2]) or _BEGINNINGS.get(body[:3]) or _BEGINNINGS.get(body[:4])
         if unpack is None:
             break
         body = unpack(body)

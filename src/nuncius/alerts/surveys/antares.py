@@ -92,4 +92,7 @@ def _record(value: Any) -> dict[str, Any]:
 
 def _first(kind: Any, *values: Any) -> Any:
     """Return the first of the values that is of a kind."""
-    return next((found for value in values if (found := kind(value)) is not None), None)
+    for value in values:
+        if value is not None and (found := kind(value)) is not None:
+            return found
+    return None
