@@ -478,7 +478,9 @@ def test_halves_of_surrogate_pairs_are_printable():
     notice = notice_from_bytes(b'{"superevent_id": "S\\ud800", "alert_type": "x\\udfff"}')
     notice.id.encode()
     notice.text.encode()
-    assert notice_from_bytes(b'{"event_name": "' + b"x" * 10_000 + b'"}').id == "x" * 200
+    shortened = notice_from_bytes(b'{"event_name": "' + b"x" * 10_000 + b'"}').id
+    assert len(shortened) == 200
+    assert shortened.startswith("x" * 180)
 
 
 ODD = st.recursive(

@@ -132,7 +132,7 @@ class _Content:
         if isinstance(content, dict) and form in _NOTICES:
             found = notice_from_record(content, raw, self._kind, origin=self._origin, name=self._name)
             return [self._marked(found)]
-        return self.read(form, content.encode() if isinstance(content, str) else _text_of(content))
+        return self.read(form, printable(content).encode() if isinstance(content, str) else _text_of(content))
 
     def _json(self, value: Any, raw: bytes) -> Sequence[Alert | Notice]:
         records = value if isinstance(value, list) else [value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from nuncius.alerts import Alert, Notice, Origin
     from nuncius.alerts.packets import SchemaLike
     from nuncius.streams.merged import Source
-    from nuncius.streams.transport import Message, Reader, Transport
+    from nuncius.streams.transport import Message, Reader
 
 log = logging.getLogger("nuncius.streams")
 
@@ -60,9 +60,9 @@ class Options:
     validate: bool
     test_messages: bool
     connect_timeout_s: float
-    credentials: Any
+    credentials: Any = field(repr=False)
     ssl_ca_location: str | Path | None
-    config: Mapping[str, Any] | None
+    config: Mapping[str, Any] | None = field(repr=False)
     schema: SchemaLike
 
 
@@ -150,11 +150,9 @@ def _engine(url: str, options: Options, rules: Rules) -> Engine:
         from nuncius.streams.replay import ReplayTransport
 
         path = Path(unquote(rest)).expanduser()
-        transport: Transport = ReplayTransport(
-            path, group=options.group or None, start=first, pace=options.pace
-        )
-        rules = replace(rules, read=_AsItCame(options))
-        return Engine(transport, rules, _quarantine("replay", options))
+        replayed = ReplayTransport(path, group=options.group or None, start=first, pace=options.pace)
+        rules = replace(rules, read=_AsItCame(options, replayed.topic_of))
+        return Engine(replayed, rules, _quarantine("replay", options))
     if options.pace is not None:
         raise ConfigurationError("pace= is for replay://: a broker gives what comes when it comes")
     from nuncius.streams.kafka import KafkaTransport
@@ -193,7 +191,8 @@ def _quarantine(place: str, options: Options) -> Quarantine:
 class _AsItCame:
     """Reads what is replayed as the broker's messages that they were."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, topic_of: Callable[[Message], str]) -> None:
+        self._topic_of = topic_of
         self._plain = PacketReader(options.schema)
         self._make: Callable[[str], Reader | None] = lambda name: (
             None
@@ -209,7 +208,7 @@ class _AsItCame:
             return self._plain(message, origin)
         if broker not in self._readers:
             self._readers[broker] = self._make(broker) or self._plain
-        return self._readers[broker](message, origin)
+        return self._readers[broker](message._replace(topic=self._topic_of(message)), origin)
 
 
 def _login_of(url: str, credentials: Any) -> Any:

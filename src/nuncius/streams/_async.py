@@ -122,7 +122,8 @@ class AsyncStream:
     async def save(self, *sinks: Sink, n: int = 500, timeout_s: float | None = 1.0) -> int:
         """Keep all alerts in one or several places; a batch is finished when each of them has it on the disk.
 
-        Alerts that turn out to be damaged go into the quarantine, as always, and not into the sinks.
+        Alerts that turn out to be damaged go into the quarantine, as always, and not into the sinks; with
+        ``on_error="raise"`` they end it.
 
         Parameters
         ----------
@@ -140,6 +141,8 @@ class AsyncStream:
         ------
         StorageError
             If a sink can't keep a batch; nothing of the batch is acknowledged.
+        PacketError
+            With ``on_error="raise"``, if an alert is damaged; likewise.
         """
         if not sinks:
             raise ConfigurationError(
@@ -147,7 +150,7 @@ class AsyncStream:
             )
         count = 0
         async for batch in self.batches(n, timeout_s):
-            whole = await self._signal.call(readable, batch)
+            whole = await self._signal.call(readable, batch, self._engine.rules.on_error)
             for sink in sinks:
                 await self._signal.call(sink.write, whole)
             self.acknowledge(batch)
@@ -269,13 +272,21 @@ class AsyncStream:
         await self._signal.call(self._engine.join, _CLOSE_S)
 
 
-def readable(alerts: Sequence[Alert]) -> list[Alert]:
-    """Return the alerts whose packets can be decoded; the stream has put the others into the quarantine."""
+def readable(alerts: Sequence[Alert], on_error: str) -> list[Alert]:
+    """Return the alerts whose packets can be decoded; with ``quarantine`` the stream has kept the others.
+
+    Raises
+    ------
+    PacketError
+        With ``raise``, if one can't be.
+    """
     whole = []
     for alert in alerts:
         try:
             _ = alert.packet
         except PacketError as error:
+            if on_error == "raise":
+                raise
             log.warning("%s: %s", alert.origin, error)
         else:
             whole.append(alert)

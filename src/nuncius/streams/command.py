@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _LONGEST_DELAY_S = 60.0
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 # Programs that take code as an argument: a stranger's text in it would be run.
-_INTERPRETER = re.compile(r"(ba|da|z|k|mk|c|tc|fi|a|s)?sh|python[\d.]*|perl|ruby|node|php")
-_CODE = re.compile(r"-\w*[cer]")
+_INTERPRETER = re.compile(
+    r"(ba|da|z|k|mk|c|tc|fi|a|s|pw)?sh|(python|pypy)[\d.]*|perl|ruby|node(js)?|deno|bun|php|lua|julia|Rscript|[gm]?awk"
+)
+_CODE = re.compile(r"-\w*[cerEp]\w*|--(eval|print|exec|command|run)")
 _TEXTS = frozenset({"survey", "alert_id", "object_id", "band", "topic"})
 
 _VALUES: dict[str, Callable[[Alert | Notice], Any]] = {
@@ -179,7 +181,7 @@ def _check(command: Sequence[str]) -> None:
         )
     if shutil.which(command[0]) is None:
         raise ConfigurationError(f"there is no program {command[0]!r}; give its path, or look at PATH")
-    interpreter = ""
+    interpreter, is_first = "", True
     for before, part in zip(("", *command), command, strict=False):
         names = {match[2] for match in _PLACEHOLDER.finditer(part) if match[2]}
         unknown = names - _VALUES.keys() - {"file"}
@@ -189,15 +191,18 @@ def _check(command: Sequence[str]) -> None:
                 f"{{{name}}} in the command is not known; known are {', '.join(f'{{{known}}}' for known in _VALUES)} and "
                 f"{{file}}. For the words themselves write {{{{{name}}}}}"
             )
-        if _INTERPRETER.fullmatch(Path(part).name):
-            interpreter = part
         texts = names & _TEXTS
-        # What follows ssh is a line for the shell on the other side.
-        if texts and interpreter and (_CODE.fullmatch(before) or Path(interpreter).name == "ssh"):
+        # Its options and the first argument behind them are code or the name of a script; what follows ssh is a line for
+        # the shell on the other side.
+        is_code = is_first or _CODE.fullmatch(before) or Path(interpreter).name == "ssh"
+        if texts and interpreter and is_code:
             raise ConfigurationError(
                 f"{interpreter} would run {part!r} as code, and alerts are written by strangers. Give the value to a program "
                 f"of yours as an argument, or have it read standard input: sh -c 'echo \"$1\"' sh {{{min(texts)}}}"
             )
+        is_first = is_first and (not interpreter or part.startswith("-"))
+        if _INTERPRETER.fullmatch(Path(part).name):
+            interpreter = part
 
 
 @contextlib.contextmanager
@@ -220,12 +225,17 @@ def _arguments(command: Sequence[str], item: Alert | Notice) -> Iterator[list[st
 
 
 def _filled(part: str, item: Alert | Notice, path: str) -> str:
-    def value(match: re.Match[str]) -> str:
+    filled, end = "", 0
+    for match in _PLACEHOLDER.finditer(part):
+        filled += part[end : match.start()]
+        end = match.end()
         if match[1]:
-            return f"{{{match[1]}}}"
-        return path if match[2] == "file" else _safe(_VALUES[match[2]](item), is_first=match.start() == 0)
-
-    return _PLACEHOLDER.sub(value, part)
+            filled += f"{{{match[1]}}}"
+        elif match[2] == "file":
+            filled += path
+        else:
+            filled += _safe(_VALUES[match[2]](item), is_first=not filled)
+    return filled + part[end:]
 
 
 def _safe(value: Any, *, is_first: bool) -> str:

@@ -31,7 +31,8 @@ class FileSink:
     format : {"json", "jsonl", "avro"}
         ``json``: a file an alert, ``SURVEY/ALERT_ID.json``. ``jsonl``: a line an alert in ``alerts.jsonl``, which is
         appended to. ``avro``: the packets as they came, ``SURVEY/ALERT_ID.avro`` (whatever their container). Notices
-        are kept as they came in ``GCN/ID.packet``.
+        are kept as they came in ``GCN/ID.packet``. What comes with a known id and other content is kept beside, its
+        digest behind the id.
 
     Raises
     ------
@@ -59,7 +60,13 @@ class FileSink:
             if self.format == "jsonl":
                 self._append("".join(as_json(alert) + "\n" for alert in alerts).encode())
             else:
-                files = dict(map(self._file, alerts))
+                files: dict[Path, bytes] = {}
+                for alert in alerts:
+                    path, content = self._file(alert)
+                    if files.get(path, content) != content or _holds_other(path, content):
+                        # What another broker sends of it, or a later version: neither takes the other's place.
+                        path = path.with_name(f"{path.stem}-{alert.digest[:16]}{path.suffix}")
+                    files[path] = content
                 for folder in {path.parent for path in files}:
                     make_folder(folder)
                 write_all_durably(files)
@@ -132,6 +139,13 @@ def _as_name(text: str) -> str:
         return name
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=4).hexdigest()
     return f"{name}-{digest}".lstrip("-")
+
+
+def _holds_other(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() != content
+    except FileNotFoundError:
+        return False
 
 
 def _cut_half_line(file: IO[bytes]) -> None:

@@ -168,10 +168,13 @@ class ParquetSink:
     def _tidy(self) -> None:
         """Undo or finish what a compaction that was killed has left."""
         for old in self._workshop.glob("*.old"):
-            night = self.folder / old.stem
-            if not night.exists():
-                old.rename(night)
-        sync_folder(self.folder)
+            if old.with_suffix(".new").exists():
+                # Killed between the two names; a sink may have made the night's folder anew since then.
+                night = self.folder / old.stem
+                make_folder(night)
+                for file in old.iterdir():
+                    file.rename(night / file.name)
+                sync_folder(night)
         shutil.rmtree(self._workshop, ignore_errors=True)
 
     def _compact_night(self, folder: Path) -> int:

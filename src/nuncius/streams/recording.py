@@ -115,11 +115,14 @@ class Recorded:
         What it holds.
     received_ms : int, optional
         When it was recorded, in milliseconds since 1970 UTC.
+    topic : str, optional
+        The broker's topic, where `origin` names a file.
     """
 
     origin: Origin
     value: bytes | None
     received_ms: int | None = None
+    topic: str | None = None
 
     @property
     def timestamp_ms(self) -> int | None:

@@ -125,6 +125,11 @@ class ReplayTransport(Transport):
         topic = origin.topic or str(self._path)
         return replace(origin, service=self.service, topic=topic, broker=origin.broker or broker)
 
+    def topic_of(self, message: Message) -> str:
+        """Return the topic that a message had at its broker: some readers tell by it what the message is."""
+        found = self._given[message.offset]
+        return found.topic or found.origin.topic or message.topic
+
     def pause(self) -> None:
         """See `Transport.pause`."""
         self._paused = True
@@ -186,12 +191,13 @@ def _from_file(file: Path) -> Recorded:
         key = _bytes(about.get("key"))
     except (TypeError, ValueError):  # somebody has edited it: the packet itself is what counts
         headers, key = (), None
-    broker = about.get("broker")
+    broker, topic = about.get("broker"), about.get("topic")
     return Recorded(
         Origin(
             "replay", str(file), key=key, headers=headers, broker=broker if isinstance(broker, str) else None
         ),
         value,
+        topic=topic if isinstance(topic, str) else None,
     )
 
 

@@ -6,7 +6,7 @@ All methods are called from one thread, the pump's.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nuncius.alerts import Origin
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from nuncius.streams.bounds import Start
 
 Partition = tuple[str, int]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Message(NamedTuple):
@@ -90,13 +92,12 @@ class Transport(ABC):
 
     def origin(self, message: Message, broker: str | None) -> Origin:
         """Tell where a message came from, in the words of `Alert.origin`."""
-        stamp = message.timestamp_ms
         return Origin(
             self.service,
             message.topic,
             message.partition,
             message.offset,
-            None if stamp is None else datetime.fromtimestamp(stamp / 1000, UTC),
+            _moment(message.timestamp_ms),
             message.key,
             tuple(message.headers),
             broker,
@@ -134,4 +135,12 @@ class Transport(ABC):
     @property
     def last_error(self) -> str | None:
         """The last trouble of the connection, if it has not passed."""
+        return None
+
+
+def _moment(stamp_ms: int | None) -> datetime | None:
+    """Turn a message's time into a datetime. Who sends a message sets it: what is no date of the calendar is none."""
+    try:
+        return None if stamp_ms is None else _EPOCH + timedelta(milliseconds=stamp_ms)
+    except OverflowError:
         return None

@@ -118,7 +118,7 @@ def _place(source: dict[str, Any]) -> tuple[float | None, float | None, float | 
 def _names(value: Any) -> str | None:
     """Read one name or a list of them."""
     if isinstance(value, list):
-        return joined(*value[:8], by="+")
+        return joined(*value, by="+")
     return word(value)
 
 

@@ -105,7 +105,8 @@ def _degrees(value: str | None) -> float | None:
     """
     if value is None:
         return None
-    head = rf"\s*({_NUMBER})\s*d?(?:eg)?\s*(?:\{{[^{{}}]{{0,80}}\}})?\s*"
+    # Possessive: a stranger's line of blanks would otherwise be tried in the third power of its length.
+    head = rf"\s*+({_NUMBER})\s*+d?(?:eg)?\s*+(?:\{{[^{{}}]{{0,80}}\}})?\s*+"
     if "(" not in value:
         found = re.match(head, value)
     else:

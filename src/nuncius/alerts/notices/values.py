@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,7 @@ class Reading:
     def notice(self, name: str, kind: str, raw: bytes, origin: Origin | None) -> Notice:
         """Make the notice."""
         return Notice(
-            id=printable(name)[:_MAX_ID],
+            id=_shortened(printable(name)),
             kind=kind,
             time=self.time,
             ra=self.ra,
@@ -64,6 +65,14 @@ class Reading:
             origin=origin,
             is_test=self.is_test,
         )
+
+
+def _shortened(name: str) -> str:
+    """Cut a long id; a digest keeps apart what begins alike."""
+    if len(name) <= _MAX_ID:
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+    return f"{name[: _MAX_ID - len(digest) - 1]}~{digest}"
 
 
 def as_text(raw: bytes, most: int) -> str:

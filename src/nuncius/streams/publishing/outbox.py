@@ -48,6 +48,8 @@ class Outbox:
         self.timeout_s = timeout_s
         self._connection = connection
         self._faults = Translator(connection, action="write to")
+        self._given = 0
+        self._failed = 0
         self._topics: set[str] = set()
         self._failure: NunciusError | None = None
         self._trouble: NunciusError | None = None
@@ -62,16 +64,16 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """How many messages are neither confirmed nor failed."""
-        return 0 if self._producer is None else len(self._producer)
+        """How many messages are neither confirmed nor failed.
+
+        Counted here: librdkafka no longer counts a message whose fate another thread is just being told.
+        """
+        with self._lock:
+            return self._given - self.confirmed - self._failed
 
     def is_open(self, topic: str) -> bool:
         """Tell whether a topic is known to exist."""
         return topic in self._topics
-
-    @property
-    def _given(self) -> int:
-        return self.confirmed + len(self.unconfirmed) + self.waiting
 
     def open(self, topic: str) -> None:
         """Connect, log in, and see that the topic exists; this may take `timeout_s`.
@@ -104,6 +106,7 @@ class Outbox:
         from confluent_kafka import KafkaException
 
         self._check_process()
+        self._count(1)  # first: another thread may be told of its fate before `produce` returns
         try:
             self._producer.produce(
                 message.topic,
@@ -114,8 +117,10 @@ class Outbox:
                 on_delivery=partial(self._delivered, message.value),
             )
         except BufferError:
+            self._count(-1)
             return False
         except KafkaException as error:
+            self._count(-1)
             raise self._typed(error.args[0], message.topic) from error
         self._producer.poll(0)
         return True
@@ -160,6 +165,10 @@ class Outbox:
                 self._connection.servers,
             )
 
+    def _count(self, messages: int) -> None:
+        with self._lock:
+            self._given += messages
+
     def _made(self, settings: dict[str, Any]) -> Any:
         from confluent_kafka import KafkaException, Producer
 
@@ -183,6 +192,7 @@ class Outbox:
                 self.confirmed += 1
                 self._trouble = None
                 return
+            self._failed += 1
             self.unconfirmed.append(value)
             self._failure = self._failure or self._typed(error, message.topic())
 

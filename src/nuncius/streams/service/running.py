@@ -125,7 +125,7 @@ class Service:
         if self._sinks is None:
             self._sinks = self._open_sinks()
         while batch := self._next_batch(stream):
-            whole = readable(batch)
+            whole = readable(batch, stream._engine.rules.on_error)
             if not self._has_room():
                 return  # stopped while it waited: the batch is not acknowledged, and comes again
             with self._monitor.writing():
