@@ -5,7 +5,10 @@ COMMANDS = [
     ("demo",),
     ("stream",),
     ("archive",),
-    *[(name,) for name in ("antares", "brokers", "doctor", "health", "lag", "login", "publish", "rewind", "topics")],
+    *[
+        (name,)
+        for name in ("antares", "brokers", "doctor", "health", "lag", "login", "publish", "rewind", "topics")
+    ],
     *[("archive", name) for name in ("info", "find", "cone", "object", "prune", "backup")],
 ]
 

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from nuncius import open_stream
+from nuncius import Notice, open_stream
 from nuncius.alerts import Alert, Origin
 from nuncius.alerts.notices import notice_from_bytes
 from nuncius.alerts.packets import open_packet
-from nuncius.errors import ConfigurationError, NunciusError, PacketError
+from nuncius.errors import ConfigurationError, FilterError, NunciusError, PacketError
 from nuncius.streams.files import FileSink
 from nuncius.streams.transport import Message
+from nuncius.streams.where import parse_where
 from streams_support import TOPIC, end, message, packet, scripted
 
 
@@ -270,3 +271,30 @@ def test_long_ids_that_begin_alike_are_two():
         for number in range(2)
     ]
     assert lists[0] != lists[1]
+
+
+def test_notices_of_one_message_stay_apart_when_replayed(tmp_path):
+    from nuncius.brokers.hopskotch import HopskotchReader
+    from nuncius.streams.recording import RecordingSink
+
+    headers = (("_format", b"json"), ("_id", b"\x01\x02"))
+    raw = b'[{"title": "a"}, {"title": "b"}]'
+    origin = Origin("kafka", "a.b", 0, 5, headers=headers, broker="hopskotch")
+    before = HopskotchReader()(Message("a.b", 0, 5, raw, None, None, headers), origin)
+    assert len({found.key for found in before}) == 2
+    RecordingSink(tmp_path / "a.recording").write(before)
+    with open_stream(f"replay://{tmp_path}/a.recording") as stream:
+        assert [found.key for found in stream] == [found.key for found in before]
+
+
+@pytest.mark.parametrize("pattern", [r"GRB.*Fermi.*localiz.*trigger", r"GRB[^x]+Fermi\S{2,}x"])
+def test_a_pattern_that_a_strangers_text_could_hold_up_is_refused(pattern):
+    with pytest.raises(FilterError, match="join several"):
+        parse_where(f"matches(text, r'{pattern}')")
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^ZTF\d+[a-z]+$", r"GRB.*Fermi", r"a\.*b.*", r"ZTF2[3-5].*", r"\d+\s+\d+"]
+)
+def test_usual_patterns_are_allowed(pattern):
+    assert not parse_where(f"matches(text, r'{pattern}')")(Notice("a", "b", text="GR 7"))

@@ -171,7 +171,8 @@ class _Content:
         if not is_notice_record(record) and found != (None, None, None):
             return Alert(raw, packet, origin=self._origin)
         name = self._name if is_only else None
-        return self._marked(notice_from_record(record, raw, self._kind, origin=self._origin, name=name))
+        origin = self._origin if is_only else self._unnamed
+        return self._marked(notice_from_record(record, raw, self._kind, origin=origin, name=name))
 
     def _external(self, value: Any, raw: bytes) -> Notice:
         """Name the place of a message that was too large to send. It is not fetched: the address is a stranger's."""
@@ -190,9 +191,15 @@ class _Content:
             text=printable(text),
             packet=packet,
             raw=raw,
-            origin=self._origin,
+            origin=self._origin if is_only else self._unnamed,
             is_test=self._is_test,
         )
+
+    @property
+    def _unnamed(self) -> Origin:
+        """The origin of one of several notices: a recording keeps each as a message, and the id would be that of all."""
+        headers = tuple(header for header in self._origin.headers if header[0].lower() != "_id")
+        return replace(self._origin, headers=headers)
 
     def _from_bytes(self, raw: bytes, form: str | None = None) -> Notice:
         return self._marked(notice_from_bytes(raw, self._kind, form, origin=self._origin, name=self._name))

@@ -386,6 +386,7 @@ class Engine:
         with self._lock:
             self._book.drop(list(self._book.ledgers))
             for command in self._commands:
+                command.error = command.error or ConfigurationError("the stream was closed meanwhile")
                 command.done.set()
         self._notify()
 

@@ -102,6 +102,8 @@ class Intake:
     def _open(self, message: Message, ledger: Ledger) -> None:
         if message.value is None:
             raise PacketError("the message has no value (a tombstone)")
+        if message.headers is None:
+            raise PacketError("a header of the message has a name that is no UTF-8")
         items = self._read(message)
         wanted = [self._is_wanted(item) for item in items]  # all of them whole, before any is entered
         if not items:

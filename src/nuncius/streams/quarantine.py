@@ -57,8 +57,13 @@ class Quarantine:
             If the files can't be written.
         """
         folder = self.folder / _folder_name(origin.topic)
-        if origin.service == "replay" and Path(origin.topic).with_suffix(".reason.json").is_file():
-            return Path(origin.topic)  # the replay of a quarantine: it is kept already
+        replayed = Path(origin.topic)
+        if (
+            origin.service == "replay"
+            and replayed.suffix == ".packet"
+            and replayed.with_suffix(".reason.json").is_file()
+        ):
+            return replayed  # the replay of a quarantine: it is kept already
         reason = json.dumps(_describe(origin, value, error), indent=2)
         with self._lock, ExitStack() as folders:
             path = folder

@@ -32,7 +32,7 @@ class Message(NamedTuple):
     value: bytes | None
     timestamp_ms: int | None = None
     key: bytes | None = None
-    headers: Sequence[tuple[str, bytes | None]] = ()
+    headers: Sequence[tuple[str, bytes | None]] | None = ()  # None: they can't be read
 
 
 class End(NamedTuple):
@@ -99,7 +99,7 @@ class Transport(ABC):
             message.offset,
             _moment(message.timestamp_ms),
             message.key,
-            tuple(message.headers),
+            tuple(message.headers or ()),
             broker,
         )
 

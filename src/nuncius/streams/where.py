@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 LONGEST = 2000  # characters of a filter
 LONGEST_PATTERN = 200
 MAX_DEPTH = 30
+_ANYTHING = (
+    r"(?:(?<!\\)\.|\\[SDWw]|(?<!\\)\[(?:\\.|[^\]]){2,}\])(?:[*+]|\{\d*,\})"  # repeated without a bound
+)
 _SHOWN = 48  # characters around the place of an error
 
 _NUMBER, _TEXT, _TRUTH, _ANY = "a number", "a text", "true or false", ""
@@ -443,6 +446,9 @@ def _trouble_of(pattern: str) -> str:
         return 'a pattern holds no control characters; write r"\\b", not "\\b"'
     if re.search(r"\\[1-9]|\(\?P=|\(\?\(", pattern):
         return "a pattern can't refer back to what it found"
+    # Each repetition of what may be anything tries every place, within each place of the one before it.
+    if len(re.findall(_ANYTHING, pattern)) > 1:
+        return "a pattern can't repeat . or a class twice; join several: matches(text, 'GRB') and matches(text, 'Fermi')"
     plain = re.sub(r"\\.", "a", pattern)
     plain = re.sub(r"\[\^?\]?[^\]]*\]", "a", plain)
     plain = re.sub(r"\(\?(?:P<\w+>|[:=!]|<[=!])", "(", plain)

@@ -64,15 +64,16 @@ def read_text(text: str) -> Reading:
         If it has no subject.
     """
     head, _, body = text.replace("\r\n", "\n").strip().partition("\n\n")
-    header: dict[str, str] = {}
+    lines: dict[str, list[str]] = {}
     last = ""
     for line in head.splitlines():
         name, colon, value = line.partition(":")
         if colon and name.strip().upper() in _HEADERS:
             last = name.strip().lower()
-            header[last] = value.strip()
+            lines[last] = [value.strip()]
         elif last:
-            header[last] += f" {line.strip()}"  # a long subject goes on in the next line
+            lines[last].append(line.strip())  # a long subject goes on in the next line
+    header = {name: " ".join(parts) for name, parts in lines.items()}
     if "subject" not in header:
         raise PacketError("a circular without its headers: neither SUBJECT nor NUMBER", position="byte 0")
     return Reading(

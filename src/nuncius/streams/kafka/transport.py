@@ -533,6 +533,10 @@ class KafkaTransport(Transport):
 def message_of(message: Any) -> Message:
     """Return a message of confluent-kafka as ours."""
     kind, stamp = message.timestamp()
+    try:
+        headers = message.headers() or ()
+    except (SystemError, UnicodeDecodeError):  # confluent-kafka's answer to a name that is no UTF-8
+        headers = None
     return Message(
         message.topic(),
         message.partition(),
@@ -540,7 +544,7 @@ def message_of(message: Any) -> Message:
         message.value(),
         stamp if kind else None,
         message.key(),
-        message.headers() or (),
+        headers,
     )
 
 
