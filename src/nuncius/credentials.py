@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from nuncius._core.tomlfile import set_table
+from nuncius._core.tomlfile import set_keys
 from nuncius.errors import ConfigurationError
 from nuncius.settings import config_dir
 
@@ -143,8 +143,8 @@ def find_credentials(
     return _netrc_login(host) if host else None
 
 
-def store_credentials(service: str, found: Credentials | None, *, host: str | None = None) -> Path:
-    """Keep a login in ``credentials.toml``, which nobody else may read, or take it out (None); return the file.
+def store_credentials(service: str, found: Credentials | None, *, host: str | None = None) -> Path | None:
+    """Keep a login in ``credentials.toml``, which nobody else may read, or take it out (None).
 
     Parameters
     ----------
@@ -155,6 +155,11 @@ def store_credentials(service: str, found: Credentials | None, *, host: str | No
     host : str, optional
         Only for this host.
 
+    Returns
+    -------
+    Path or None
+        The file; None if there is no such login to be taken out.
+
     Raises
     ------
     ConfigurationError
@@ -163,9 +168,11 @@ def store_credentials(service: str, found: Credentials | None, *, host: str | No
         If it can't be written.
     """
     path = config_dir() / "credentials.toml"
-    table = None if found is None else {"username": found.username, "password": found.reveal()}
-    set_table(path, host or service, table, private=True)
-    return path
+    login = (None, None) if found is None else (found.username, found.reveal())
+    changed = set_keys(
+        path, host or service, dict(zip(("username", "password"), login, strict=True)), private=True
+    )
+    return path if changed or found is not None else None
 
 
 def find_token(service: str, given: str | Token | None = None, *, host: str | None = None) -> Token | None:
@@ -209,8 +216,10 @@ def _table(service: str, host: str | None) -> tuple[Mapping[str, Any], str]:
     path = config_dir() / "credentials.toml"
     try:
         text = path.read_bytes()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}, ""
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}", position=str(path)) from error
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise ConfigurationError(
             f"{path} holds secrets and can be read by other users; run: chmod 600 {path}", position=str(path)

@@ -21,13 +21,11 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nuncius._core.tomlfile import set_table
+from nuncius._core.tomlfile import set_keys
 from nuncius.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_NAMES = ("servers", "ssl_ca_location", "group")
 
 
 def data_dir() -> Path:
@@ -50,7 +48,7 @@ def config_dir() -> Path:
     return Path(platformdirs.user_config_dir("nuncius"))
 
 
-def find_setting(service: str, name: str, *, environment: bool = True) -> str | None:
+def find_setting(service: str, name: str) -> str | None:
     """Return what the environment or ``config.toml`` says of a service; None if neither does.
 
     Parameters
@@ -59,22 +57,22 @@ def find_setting(service: str, name: str, *, environment: bool = True) -> str | 
         Such as ``"antares"``.
     name : str
         ``servers``, ``ssl_ca_location`` or ``group``.
-    environment : bool
-        Whether the environment is asked, which wins.
 
     Raises
     ------
     ConfigurationError
-        If the file is no TOML, or the value is no text.
+        If the file can't be read or is no TOML, or the value is no text.
     """
     variable = f"NUNCIUS_{service}_{name}".upper().replace("-", "_")
-    if environment and (value := os.environ.get(variable)):
+    if value := os.environ.get(variable):
         return value
     path = config_dir() / "config.toml"
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}", position=str(path)) from error
     except ValueError as error:
         raise ConfigurationError(f"{path} is no TOML: {error}", position=str(path)) from error
     table = tables.get(service)
@@ -95,12 +93,7 @@ def store_settings(service: str, values: Mapping[str, str]) -> Path:
         If it can't be written.
     """
     path = config_dir() / "config.toml"
-    known = {
-        name: value
-        for name in _NAMES
-        if (value := find_setting(service, name, environment=False)) is not None
-    }
-    set_table(path, service, known | dict(values))
+    set_keys(path, service, values)
     return path
 
 

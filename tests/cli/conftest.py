@@ -10,7 +10,8 @@ import pytest
 class Cli:
     def __init__(self, folder):
         self.folder = folder
-        self.environment = {**os.environ, "NUNCIUS_DATA_DIR": str(folder / "data"), "COLUMNS": "100"}
+        self.environment = {**os.environ, "NUNCIUS_DATA_DIR": str(folder / "data"),
+                            "NUNCIUS_CONFIG_DIR": str(folder / "config"), "COLUMNS": "100"}  # fmt: skip
 
     def __call__(self, *arguments, code=0, timeout=120, **environment):
         done = subprocess.run(

@@ -9,8 +9,9 @@ import streams_support
 
 @pytest.fixture(autouse=True)
 def own_data_dir(tmp_path, monkeypatch):
-    """Keep positions and quarantines of a test to itself."""
+    """Keep positions, quarantines and logins of a test to itself."""
     monkeypatch.setenv("NUNCIUS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("NUNCIUS_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.delenv("NUNCIUS_KAFKA_USERNAME", raising=False)
     monkeypatch.delenv("NUNCIUS_KAFKA_PASSWORD", raising=False)
     return tmp_path / "data"

@@ -85,8 +85,8 @@ def sync_folder(path: Path) -> None:
         os.close(folder)
 
 
-def lock(file: IO[bytes], *, shared: bool = False) -> bool:
-    """Lock an open file between processes and threads until it is closed; wait while others hold it.
+def lock(file: IO[bytes] | int, *, shared: bool = False) -> bool:
+    """Lock an open file, or folder (by its descriptor), between processes and threads until it is closed; wait while others hold it.
 
     Returns
     -------

@@ -114,7 +114,7 @@ def rewind(
     UnreachableError, TlsError, LoginError, ForbiddenError
         What is wrong with the connection.
     """
-    target = parse_start(to, now=time.time())
+    target = parse_start(to, now=time.time(), option="to")
     if target.name == "committed":
         raise ConfigurationError("to='committed' changes nothing; give 'earliest', 'latest' or a time")
     place, connection, group = _group(url, group, credentials, ssl_ca_location, config)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nuncius.alerts import Alert, Origin
@@ -16,7 +18,6 @@ from nuncius.streams.kafka.asking import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
 
     from nuncius.alerts.packets import SchemaLike
     from nuncius.brokers.places import Place
@@ -134,12 +135,12 @@ class _Patient:
         found = 0
         for host, port in self._servers:
             try:
-                answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            except OSError as error:
+                answers = _resolved(host, port, self._timeout_s)
+            except (OSError, UnicodeError) as error:
                 yield Verdict(
                     "name",
                     self._one_is_enough(),
-                    f"{host}: {error.strerror or error}",
+                    f"{host}: {getattr(error, 'strerror', None) or error}",
                     "check the spelling and, on another network, VPN and DNS",
                 )
                 continue
@@ -173,21 +174,25 @@ class _Patient:
             yield Verdict("network", "failed", "no server accepts a connection")
 
     def tls(self) -> Iterator[Verdict]:
-        protocol = str(
-            self._connection.config.get("security.protocol")
-            or self._connection.settings.get("security.protocol", "PLAINTEXT")
-        ).upper()
+        protocol = str(self._setting("security.protocol") or "PLAINTEXT").upper()
         self._is_secured = protocol.endswith("SSL")
         if not self._is_secured:
             note = " although a password crosses the network" if protocol.startswith("SASL") else ""
             yield Verdict("TLS", "warning" if note else "ok", f"not used by this broker{note}")
             return
-        bundle = self._connection.config.get("ssl.ca.location") or self._connection.settings.get(
-            "ssl.ca.location"
-        )
+        bundle = "ssl.ca.pem" if self._setting("ssl.ca.pem") else self._setting("ssl.ca.location")
+        try:
+            context = self._context()
+        except (OSError, ValueError) as error:
+            yield Verdict(
+                "TLS",
+                "failed",
+                f"the certificates to verify with can't be read from {bundle}: {error}",
+                "give a file of certificates (PEM) with ssl_ca_location= (--ssl-ca-location)",
+            )
+            return
         for host, port in self._reached:
             try:
-                context = ssl.create_default_context(cafile=bundle and str(bundle))
                 with (
                     socket.create_connection((host, port), self._timeout_s) as plain,
                     context.wrap_socket(plain, server_hostname=host) as secured,
@@ -204,8 +209,31 @@ class _Patient:
                     "is this port one for TLS? A plain one answers so",
                 )
             else:
+                if not certificate:
+                    text = f"{host}:{port}: {version}, and anybody could be at the other end: config= says not to verify"
+                    yield Verdict("TLS", "warning", text)
+                    continue
                 until = certificate.get("notAfter", "an unknown time")
                 yield Verdict("TLS", "ok", f"{host}:{port}: {version}, certificate good until {until}")
+
+    def _context(self) -> ssl.SSLContext:
+        """Verify as librdkafka is told to."""
+        place, text = self._setting("ssl.ca.location"), self._setting("ssl.ca.pem")
+        if text:
+            context = ssl.create_default_context(cadata=str(text))
+        elif place and Path(place).is_dir():
+            context = ssl.create_default_context(capath=str(place))
+        else:
+            context = ssl.create_default_context(cafile=place and str(place))
+        verifies = str(self._setting("enable.ssl.certificate.verification")).lower() != "false"
+        names = self._setting("ssl.endpoint.identification.algorithm") != "none"
+        context.check_hostname = verifies and names
+        if not verifies:
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def _setting(self, name: str) -> Any:
+        return self._connection.config.get(name, self._connection.settings.get(name))
 
     def login(self) -> Iterator[Verdict]:
         try:
@@ -238,10 +266,10 @@ class _Patient:
 
     def group(self) -> Iterator[Verdict]:
         login = self._connection.credentials
-        name = self._group or find_setting(self._place.profile.name, "group")
-        if name is None:
-            name = self._place.profile.group(default_group(), None if login is None else login.username)
         try:
+            name = self._group or find_setting(self._place.profile.name, "group")
+            if name is None:
+                name = self._place.profile.group(default_group(), None if login is None else login.username)
             with Asker(self._connection, group=name, timeout_s=self._timeout_s) as asker:
                 lags = asker.lag(self._topics)
         except NunciusError as error:
@@ -259,12 +287,12 @@ class _Patient:
             )
 
     def message(self, reader: Any) -> Iterator[Verdict]:
-        with Asker(self._connection, timeout_s=self._timeout_s) as asker:
-            try:
+        try:
+            with Asker(self._connection, timeout_s=self._timeout_s) as asker:
                 last = asker.last_message(self._topics)
-            except NunciusError as error:
-                yield Verdict("message", "failed", str(error))
-                return
+        except NunciusError as error:
+            yield Verdict("message", "failed", str(error))
+            return
         if last is None:
             yield Verdict("message", "warning", "the topics are empty now, so none could be read")
             return
@@ -298,3 +326,24 @@ class _Patient:
 
     def _one_is_enough(self) -> Literal["failed", "warning"]:
         return "failed" if len(self._servers) == 1 else "warning"
+
+
+def _resolved(host: str, port: int, timeout_s: float) -> list[Any]:
+    """Ask for the addresses of a host; the system itself can't be told how long that may take."""
+    found: list[Any] = []
+
+    def ask() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if not found:
+        raise TimeoutError(f"no name server answers within {timeout_s:g} s")
+    if isinstance(found[0], Exception):
+        raise found[0]
+    addresses: list[Any] = found[0]
+    return addresses

@@ -126,7 +126,7 @@ def parse_place(url: str, *, topics_needed: bool = True) -> Place:
     if not servers or (topics_needed and not topics):
         example = f"{scheme}://TOPIC[,TOPIC]" if default else f"{scheme}://host:port/topic[,topic]"
         raise ConfigurationError(
-            f"{url!r} lacks {'its topic' if servers else 'the server'}: write {example}"
+            f"{url!r} lacks {_missing(profile.name, servers, slash)}: write {example}"
             + (
                 f". Topics of {profile.title}: {profile.topics_help}"
                 if servers and profile.topics_help
@@ -140,6 +140,14 @@ def parse_place(url: str, *, topics_needed: bool = True) -> Place:
     return Place(profile, ",".join(named), topics)
 
 
+def _missing(scheme: str, servers: str, slash: str) -> str:
+    keep = f"(`nuncius login {scheme} --servers HOST:PORT` keeps it once and for all)"
+    if not servers:
+        return f"the server {keep}"
+    # What stands alone may be the one or the other.
+    return "its topic" if slash or _WITH_PORT.search(servers) else f"its topic, or the server {keep}"
+
+
 def _logs_in(config: Mapping[str, Any] | None) -> bool:
     """Tell whether librdkafka's own settings say how to log in, or that nobody does here."""
     return any(name.startswith("sasl.") or name == "security.protocol" for name in config or {})
@@ -151,6 +159,10 @@ def _no_stream(url: str) -> ConfigurationError:
     hint = ""
     if not rest and re.fullmatch(r"[\w.-]+:\d+/.+", shown):
         hint = f" Did you mean kafka://{shown}?"
+    elif "@" not in url and profile_of(name := scheme.lower()) is not None:
+        hint = f" Did you mean {name}://{rest or 'TOPIC'}?"
+    elif scheme == "replay":
+        hint = " Files are read by open_stream and `nuncius stream` alone: there is no broker to ask."
     elif scheme in _LATER:
         hint = f" This release can't read {scheme} yet."
     others = ", ".join(f"{name}://" for name in names() if name != "kafka")

@@ -54,6 +54,9 @@ class _Group(click.Group):
             click.secho("nuncius: ", fg="red", bold=True, nl=False, err=True)
             click.echo(str(error), err=True)
             ctx.exit(1)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("\nstopped", err=True)
+            ctx.exit(130)
         except BrokenPipeError:
             # The reader (`| head`) has gone: that is no error. Python must not flush into the broken pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ import click
 from nuncius.brokers.known import profiles
 from nuncius.cli.tables import print_table
 from nuncius.errors import NunciusError
+from nuncius.settings import find_setting
 
 
 @click.command("brokers")
@@ -19,21 +20,24 @@ def command(as_json: bool) -> None:
     A broker without a server in this list is told one in the URL: fink://HOST:PORT/TOPIC.
     """
     rows = []
+    troubles: dict[str, None] = {}  # once each, in order: mostly it is the same for all
     for profile in profiles():
-        security = profile.security(profile.servers or "host:9092")
+        servers = find_setting(profile.name, "servers") or profile.servers
+        security = profile.security(servers or "host:9092")
         login = security.mechanism or "none"
         if security.mechanism and not profile.login_required:
             login = f"{login}, or none"
         try:
-            found = profile.credentials(None, (profile.servers or "").partition(":")[0])
+            found = profile.credentials(None, (servers or "").partition(":")[0])
             have = "none needed" if security.mechanism is None else "yes" if found else "no"
         except NunciusError as error:
-            have = str(error)
+            have = "?"
+            troubles[str(error)] = None
         rows.append(
             {
                 "broker": f"{profile.name}://",
                 "name": profile.title,
-                "server": profile.servers or "you name it",
+                "server": servers or "you name it",
                 "login": login,
                 "TLS": "as you say" if profile.name == "kafka" else "yes" if security.tls else "no",
                 "you have it": have,
@@ -41,6 +45,8 @@ def command(as_json: bool) -> None:
                 "where from": profile.login_help,
             }
         )
+    for trouble in troubles:
+        click.secho(trouble, fg="yellow", err=True)
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))

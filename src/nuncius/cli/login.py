@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +15,13 @@ from nuncius.credentials import Credentials, store_credentials
 from nuncius.errors import ConfigurationError
 from nuncius.settings import store_settings
 
+if TYPE_CHECKING:
+    from nuncius.brokers.profile import Profile
+
 
 @click.command("login")
 @click.argument("broker")
+@click.argument("rest", nargs=-1, metavar="")
 @click.option("--username", help="User name, API key or client id; asked for if it is not given.")
 @click.option("--host", help="Only for this server, where a broker has several.")
 @click.option(
@@ -28,6 +35,7 @@ from nuncius.settings import store_settings
 @click.option("--remove", is_flag=True, help="Forget the login.")
 def command(
     broker: str,
+    rest: tuple[str, ...],
     username: str | None,
     host: str | None,
     servers: str | None,
@@ -39,11 +47,20 @@ def command(
     The password is asked for, or read from standard input (nuncius login antares --username KEY < file); it is never
     given on the command line, where others could see it. It is kept in credentials.toml, which only you can read.
     """
-    profile = profile_of(broker)
-    if profile is None:
-        raise ConfigurationError(f"no broker is called {broker!r}; known are {', '.join(names())}")
+    if rest:  # not repeated: it is the secret, as like as not
+        raise click.UsageError(
+            "only the broker is named here: what stands on the command line is seen by everybody on this machine. The "
+            "password is asked for, or read from standard input"
+        )
+    profile = _profile(broker)
+    broker = profile.name
+    host = host and re.sub(r":\d+$", "", host)  # logins are looked for by the name alone
     if remove:
-        click.echo(f"forgotten; {store_credentials(broker, None, host=host)} holds it no more", err=True)
+        path = store_credentials(broker, None, host=host)
+        of = f"{profile.title} at {host}" if host else profile.title
+        click.echo(
+            f"forgotten; {path} holds it no more" if path else f"no login of {of} is kept here", err=True
+        )
         return
     if profile.security(profile.servers or "host:9092").mechanism is None:
         click.echo(f"{profile.title} lets everybody in: {profile.login_help}", err=True)
@@ -51,8 +68,8 @@ def command(
         if profile.login_help:
             click.echo(f"{profile.title}: {profile.login_help}", err=True)
         found = _ask(username)
-        path = store_credentials(broker, found, host=host)
-        click.echo(f"kept in {path}", err=True)
+        click.echo(f"kept in {store_credentials(broker, found, host=host)}", err=True)
+        _warn_of_the_environment(broker, profile)
     about = {"servers": servers, "ssl_ca_location": ssl_ca_location and str(ssl_ca_location.absolute())}
     given = {name: value for name, value in about.items() if value}
     if given:
@@ -60,16 +77,44 @@ def command(
     click.echo(f"Try it: nuncius doctor {broker}://TOPIC", err=True)
 
 
+def _profile(broker: str) -> Profile:
+    name = broker.partition("://")[0]
+    profile = profile_of(name) or profile_of(name.lower())
+    if profile is None:
+        raise ConfigurationError(f"no broker is called {name!r}; known are {', '.join(names())}")
+    return profile
+
+
+def _warn_of_the_environment(broker: str, profile: Profile) -> None:
+    ours = (
+        f"NUNCIUS_{broker}_USERNAME".upper().replace("-", "_"),
+        f"NUNCIUS_{broker}_PASSWORD".upper().replace("-", "_"),
+    )
+    for pair in (ours, profile.variables):
+        if pair and all(os.environ.get(name) for name in pair):
+            click.echo(f"{pair[0]} and {pair[1]} are set, and win over what is kept", err=True)
+
+
 def _ask(username: str | None) -> Credentials:
     if sys.stdin.isatty():
         username = username or click.prompt("User name, API key or client id", err=True)
         password = click.prompt("Password, API secret or client secret", hide_input=True, err=True)
     else:
-        lines = sys.stdin.read().splitlines()
-        username = username or (lines.pop(0) if len(lines) > 1 else None)
-        password = lines[0] if lines else ""
-    if not username or not password:
-        raise ConfigurationError(
-            "a login has two parts; on standard input the name comes first, then the password"
-        )
+        lines = _lines_of_input()
+        if len(lines) != (1 if username else 2):
+            expected = "one line, the password" if username else "two lines, the name and the password"
+            raise ConfigurationError(
+                f"standard input holds {len(lines)} lines; expected is {expected}. Nothing was kept"
+            )
+        username = username or lines[0]
+        password = lines[-1]
     return Credentials(username, password, source="you")
+
+
+def _lines_of_input() -> list[str]:
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:  # its own text quotes what it stumbles over
+        raise ConfigurationError("standard input is no UTF-8. Nothing was kept") from None
+    lines = (line.removesuffix("\r") for line in text.split("\n"))
+    return [line for line in lines if line]

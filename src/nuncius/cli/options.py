@@ -36,8 +36,11 @@ def _settings(_context: click.Context, _parameter: click.Parameter, pairs: tuple
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise click.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--config")
-        if re.search(r"password|secret|token|key\.pem", name) and not name.endswith(".url"):
+            # What lacks its name may be the secret itself.
+            raise click.BadParameter("each is KEY=VALUE", param_hint="--config")
+        if re.search(r"password|passphrase|secret|token|\bkey\.pem", name.lower()) and not name.endswith(
+            ".url"
+        ):
             raise click.BadParameter(
                 f"{name} would be seen by everybody on this machine in the list of processes; run `nuncius login "
                 "BROKER`, or set NUNCIUS_KAFKA_USERNAME and NUNCIUS_KAFKA_PASSWORD",

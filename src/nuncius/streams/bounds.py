@@ -49,8 +49,8 @@ class Stop:
     unix_s: float | None = None
 
 
-def parse_start(value: Any, *, now: float) -> Start:
-    """Understand `start=`.
+def parse_start(value: Any, *, now: float, option: str = "start") -> Start:
+    """Understand `start=`, or another option of its kind.
 
     Raises
     ------
@@ -65,9 +65,9 @@ def parse_start(value: Any, *, now: float) -> Start:
     instant = unix_s(value)
     if instant is None:
         raise ConfigurationError(
-            f"start={value!r} is not understood. Give 'committed', 'earliest', 'latest', a time such as '-2h' or "
+            f"{option}={value!r} is not understood. Give 'committed', 'earliest', 'latest', a time such as '-2h' or "
             "'2026-11-20T03:00:00Z', an aware datetime or an astropy Time",
-            position="start",
+            position=option,
         )
     return Start("time", instant)
 

@@ -227,7 +227,14 @@ class Asker:
 
 def _matching(topic: str, known: Mapping[str, Any]) -> list[str]:
     if topic.startswith("^"):
-        return sorted(name for name in known if re.match(topic, name))
+        try:
+            wanted = re.compile(topic)
+        except re.error as error:
+            raise ConfigurationError(
+                f"the topic {topic!r} begins with ^, so it is a regular expression, and is none: {error}",
+                position=topic,
+            ) from error
+        return sorted(name for name in known if wanted.match(name))
     if is_dated(topic):
         return [name for name in expand(topic, time.time()) if name in known]
     return [topic] if topic in known else []

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 # UNKNOWN_LEADER_EPOCH, OFFSET_NOT_AVAILABLE, UNSTABLE_OFFSET_COMMIT.
 _PASSING = frozenset({5, 6, 8, 9, 13, 14, 15, 16, 27, 56, 74, 76, 78, 88})
 
+# What librdkafka says where it gets no token, and the answers that mean a refused login (RFC 6749, section 5.2): all
+# else is trouble of the network or of the token endpoint, and passes.
+_NO_TOKEN = "Failed to acquire SASL OAUTHBEARER token"  # noqa: S105 - what librdkafka says
+_REFUSALS = ("invalid_client", "unauthorized_client", "invalid_grant", "invalid_request", "invalid_scope",
+             "unsupported_grant_type", "access_denied")  # fmt: skip
+# The connection broke while we logged in, as it does when a broker restarts: nobody refused anything.
+_BROKEN = ("Local: Broker transport failure", "Local: Timed out", "Disconnected")
+
 
 @dataclass(frozen=True, slots=True)
 class Translator:
@@ -55,6 +63,12 @@ class Translator:
         text, code = error.str(), error.code()
         who = f"user {credentials.username!r}" if credentials else "no user name"
         if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
+            if _NO_TOKEN in text and not any(reason in text for reason in _REFUSALS):
+                return UnreachableError(
+                    f"there is no token for {servers} ({who}): {text}{self.about_tls}", **facts
+                )
+            if any(reason in text for reason in _BROKEN):
+                return UnreachableError(f"{servers} broke off the login ({who}): {text}", **facts)
             came = f", password from {credentials.source}" if credentials else ""
             return LoginError(
                 f"{servers} refuses the login ({who}{came}): {text}. {self._login_cure}",
@@ -93,6 +107,11 @@ class Translator:
             return UnreachableError(f"{servers} is not ready: {text}", **facts)
         return ServerError(f"{servers} answered {error.name()}: {text}", **facts)
 
+    def is_about_token(self, error: Any) -> bool:
+        """Tell whether a broker refuses a token, and not the token endpoint the login."""
+        mechanism = str(self.setting("sasl.mechanism") or self.setting("sasl.mechanisms"))
+        return mechanism == "OAUTHBEARER" and _NO_TOKEN not in error.str()
+
     def unknown_topic(self, topic: str, known: Iterable[str]) -> NotFoundError:
         """Return the error for a topic that a broker doesn't show, with those that are close."""
         prefix = self.connection.prefix
@@ -119,6 +138,8 @@ class Translator:
     @property
     def about_tls(self) -> str:
         """What to know where a login meets a server of which nothing is known, and which may have no TLS."""
+        if url := self.setting("sasl.oauthbearer.token.endpoint.url"):
+            return f" (its tokens come from {url}, which may be what is in trouble)"
         plain = self.connection.broker is None and self.connection.credentials is not None
         if not plain or self.setting("security.protocol") != "SASL_SSL":
             return ""

@@ -415,6 +415,8 @@ class KafkaTransport(Transport):
     def _ask_positions(self, keys: list[Partition]) -> dict[Partition, int]:
         positions = self._positions.committed(keys)
         fresh = [key for key in keys if key not in positions or (self._reset and key not in self._placed)]
+        if positions and self._start.name != "committed" and not self._reset and not self._placed:
+            log.info("the group %s has a position, so start= is not used; reset=True moves it", self.group)
         self._warn_if_expired({key: positions[key] for key in keys if key not in fresh})
         return {**positions, **self._first_positions(fresh)}
 
@@ -506,10 +508,19 @@ class KafkaTransport(Transport):
         if self._is_about_no_group(error):
             return
         typed = self._typed(error)
-        if isinstance(typed, UnreachableError) and not isinstance(typed, TlsError):
-            self._passing = error.str()  # an outage: librdkafka reconnects
+        if self._passes(typed, error):
+            self._passing = error.str()  # librdkafka goes on trying
         else:
             self._trouble = typed
+
+    def _passes(self, typed: NunciusError, error: Any) -> bool:
+        """Tell trouble that passes by itself: an outage, and what comes with one once we were let in."""
+        was_in = self._known_first is not None
+        if isinstance(typed, TlsError):  # a connection that broke while it was made, but no wrong certificate
+            return was_in and "certificate" not in error.str()
+        if isinstance(typed, LoginError):  # a token that ran out while no new one could be had
+            return was_in and self._faults.is_about_token(error)
+        return isinstance(typed, UnreachableError)
 
     def _on_message_error(self, error: Any, message: Any) -> None:
         if self._is_about_no_group(error):
