@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from nuncius._core.lazy import require
 from nuncius.errors import UnreachableError
@@ -33,7 +33,7 @@ class HttpService:
         What answers.
     name : str
         What it is called.
-    delay_s : float
+    delay_s, delay_per_position_s : float
         How much slower than possible each answer is.
 
     Attributes
@@ -47,12 +47,22 @@ class HttpService:
         If uvicorn is not installed.
     """
 
-    def __init__(self, app: Any, *, name: str, delay_s: float = 0.0) -> None:
+    first_path: ClassVar[str] = "/"
+    """Which requests faults are for, where none are named."""
+
+    def __init__(
+        self, app: Any, *, name: str, delay_s: float = 0.0, delay_per_position_s: float = 0.0
+    ) -> None:
         require("uvicorn", extra="sandbox")
         self.name = name
         self.requests: list[SandboxRequest] = []
-        self._faults = Faults(app, self.requests, delay_s, 0.0)
+        self._faults = Faults(app, self.requests, delay_s, delay_per_position_s)
         self._server = Server(self._faults, name)
+
+    @staticmethod
+    def error_body(reason: str) -> dict[str, Any]:
+        """Return what the service answers where something fails."""
+        return {"detail": reason}
 
     @property
     def host(self) -> str:
@@ -77,7 +87,7 @@ class HttpService:
         status: int = 503,
         times: int = 1,
         retry_after: float | str | None = None,
-        path: str = "/",
+        path: str | None = None,
     ) -> None:
         """Answer the next requests with an error.
 
@@ -89,12 +99,12 @@ class HttpService:
             How many requests.
         retry_after : float or str, optional
             What the header Retry-After says.
-        path : str
-            Which requests: those whose path begins so.
+        path : str, optional
+            Which requests: those whose path begins so; `first_path` by default.
         """
-        body = json.dumps({"detail": HTTPStatus(status).phrase}).encode()
+        body = json.dumps(self.error_body(HTTPStatus(status).phrase)).encode()
         headers = {} if retry_after is None else {"retry-after": str(retry_after)}
-        self._faults.add(Fault(path, times, status=status, body=body, headers=headers))
+        self._faults.add(Fault(path or self.first_path, times, status=status, body=body, headers=headers))
 
     def answer(
         self,
@@ -103,18 +113,19 @@ class HttpService:
         content_type: str = "application/json",
         status: int = 200,
         times: int = 1,
-        path: str = "/",
+        path: str | None = None,
     ) -> None:
         """Answer the next requests with something else: a page of a proxy, or what is no JSON."""
-        self._faults.add(Fault(path, times, status=status, body=body, headers={"content-type": content_type}))
+        headers = {"content-type": content_type}
+        self._faults.add(Fault(path or self.first_path, times, status=status, body=body, headers=headers))
 
-    def delay(self, seconds: float, times: int = 1, *, path: str = "/") -> None:
+    def delay(self, seconds: float, times: int = 1, *, path: str | None = None) -> None:
         """Let the next requests wait before they are answered."""
-        self._faults.add(Fault(path, times, delay_s=seconds))
+        self._faults.add(Fault(path or self.first_path, times, delay_s=seconds))
 
-    def cut_body(self, times: int = 1, *, path: str = "/") -> None:
+    def cut_body(self, times: int = 1, *, path: str | None = None) -> None:
         """Break the connection in the middle of the next answers."""
-        self._faults.add(Fault(path, times, cuts=True))
+        self._faults.add(Fault(path or self.first_path, times, cuts=True))
 
     def clear_faults(self) -> None:
         """Forget the faults that did not happen yet."""
@@ -139,7 +150,7 @@ class HttpService:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<HttpService {self.name} at {self.http_url}>"
+        return f"<{type(self).__name__} {self.name} at {self.http_url}>"
 
 
 class Server:

@@ -6,28 +6,24 @@ The faults stand before the server and not in it: what the server answers withou
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any
 
-from nuncius.sandbox.faults import Fault, Faults
-from nuncius.sandbox.http import Server
+from nuncius.sandbox.http import HttpService
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from nuncius.archives.server import Limits
-    from nuncius.sandbox.faults import SandboxRequest
 
 _SCRYPT_COST = 10  # its passwords are random and live for minutes
 REFERENCE_CATALOG = "Gaia_EDR3"
 
 
-class SandboxKowalski:
+class SandboxKowalski(HttpService):
     """A Kowalski server on loopback; it is ready when it is made.
 
     Parameters
@@ -65,6 +61,8 @@ class SandboxKowalski:
     ...     archive = nuncius.open_archive(box.url, token=box.token)
     """
 
+    first_path = "/api/queries"
+
     def __init__(
         self,
         *,
@@ -77,8 +75,6 @@ class SandboxKowalski:
         delay_per_position_s: float = 0.0,
         limits: Limits | None = None,
     ) -> None:
-        self.name = name
-        self.requests: list[SandboxRequest] = []
         self.username, self.admin_username = "astronomer", "admin"
         self.password, self.admin_password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
         self._closing = contextlib.ExitStack()
@@ -89,19 +85,15 @@ class SandboxKowalski:
             if archive is None:
                 archive = folder / "night.db"
                 fill_archive(archive, alerts=alerts, seed=seed)
-            self._start(Path(archive), folder, catalogs, limits, (delay_s, delay_per_position_s))
+            app = self._application(Path(archive), folder, catalogs, limits)
+            super().__init__(app, name=name, delay_s=delay_s, delay_per_position_s=delay_per_position_s)
         except BaseException:
             self._closing.close()
             raise
 
-    def _start(
-        self,
-        archive: Path,
-        folder: Path,
-        catalogs: Iterable[str] | None,
-        limits: Limits | None,
-        delays: tuple[float, float],
-    ) -> None:
+    def _application(
+        self, archive: Path, folder: Path, catalogs: Iterable[str] | None, limits: Limits | None
+    ) -> Any:
         from nuncius._core.lazy import require
         from nuncius.archives import open_archive
         from nuncius.archives.server import Accounts
@@ -116,32 +108,19 @@ class SandboxKowalski:
         )
         self._accounts.add(self.username, self.password)
         self._accounts.add(self.admin_username, self.admin_password, admin=True)
-        app = create_app(opened, self._accounts, catalogs=catalogs, limits=limits)
-        self._faults = Faults(app, self.requests, *delays)
-        self._server = Server(self._faults, "Kowalski")
-        self._closing.callback(self._server.stop)
+        return create_app(opened, self._accounts, catalogs=catalogs, limits=limits)
+
+    @staticmethod
+    def error_body(reason: str) -> dict[str, Any]:
+        """See `HttpService.error_body`."""
+        return {"status": "error", "message": reason}
 
     # Where it is ------------------------------------------------------------------------------------------------------
-
-    @property
-    def host(self) -> str:
-        """The host name."""
-        return "127.0.0.1"
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return self._server.port
 
     @property
     def url(self) -> str:
         """What `open_archive` takes."""
         return f"kowalski+{self.http_url}"
-
-    @property
-    def http_url(self) -> str:
-        """Where a browser would find it."""
-        return f"http://{self.host}:{self.port}"
 
     @property
     def token(self) -> str:
@@ -153,83 +132,14 @@ class SandboxKowalski:
         """A token of the admin; a fresh one each time."""
         return self._accounts.token(self.admin_username, lifetime_s=86400)
 
-    # Faults -----------------------------------------------------------------------------------------------------------
-
-    def fail(
-        self,
-        *,
-        status: int = 503,
-        times: int = 1,
-        retry_after: float | str | None = None,
-        path: str = "/api/queries",
-    ) -> None:
-        """Answer the next requests with an error, without asking the archive.
-
-        Parameters
-        ----------
-        status : int
-            The HTTP status.
-        times : int
-            How many requests.
-        retry_after : float or str, optional
-            What the header Retry-After says.
-        path : str
-            Which requests: those whose path begins so.
-        """
-        from http import HTTPStatus
-
-        body = json.dumps({"status": "error", "message": HTTPStatus(status).phrase}).encode()
-        headers = {} if retry_after is None else {"retry-after": str(retry_after)}
-        self._faults.add(Fault(path, times, status=status, body=body, headers=headers))
-
-    def answer(
-        self,
-        *,
-        body: bytes,
-        content_type: str = "application/json",
-        status: int = 200,
-        times: int = 1,
-        path: str = "/api/queries",
-    ) -> None:
-        """Answer the next requests with something else: a page of a proxy, or what is no JSON."""
-        self._faults.add(Fault(path, times, status=status, body=body, headers={"content-type": content_type}))
-
-    def delay(self, seconds: float, times: int = 1, *, path: str = "/api/queries") -> None:
-        """Let the next requests wait before they are answered."""
-        self._faults.add(Fault(path, times, delay_s=seconds))
-
-    def cut_body(self, times: int = 1, *, path: str = "/api/queries") -> None:
-        """Break the connection in the middle of the next answers."""
-        self._faults.add(Fault(path, times, cuts=True))
-
     def expire_tokens(self) -> None:
         """Let all tokens that were given out so far be expired."""
         self._faults.expired = datetime.now(UTC)
 
-    def clear_faults(self) -> None:
-        """Forget the faults that did not happen yet."""
-        self._faults.clear()
-
-    # The end ----------------------------------------------------------------------------------------------------------
-
-    def kill(self) -> None:
-        """Break all connections and stop, in the middle of whatever is going on."""
-        self._server.kill()
-
     def close(self) -> None:
         """Stop it, and remove its archive."""
+        super().close()
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<SandboxKowalski {self.name} at {self.http_url}>"
 
 
 # What is in it --------------------------------------------------------------------------------------------------------
