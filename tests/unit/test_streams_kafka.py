@@ -201,8 +201,9 @@ class OddConsumer:
             raise answer
         return answer
 
-    def get_watermark_offsets(self, part, timeout):
-        return 0, self.high
+    def offsets_for_times(self, parts, timeout):
+        first = parts[0].offset == confluent_kafka.OFFSET_BEGINNING
+        return [part(one.partition, 0 if first else self.high) for one in parts]
 
     def poll(self, timeout):
         return None

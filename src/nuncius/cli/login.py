@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from nuncius.brokers.profile import Profile
 
 
-@click.command("login")
+@click.command("login", context_settings={"allow_extra_args": True})
+@click.pass_context
 @click.argument("broker")
-@click.argument("rest", nargs=-1, metavar="")
 @click.option("--username", help="User name, API key or client id; asked for if it is not given.")
 @click.option("--host", help="Only for this server, where a broker has several.")
 @click.option(
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 )
 @click.option("--remove", is_flag=True, help="Forget the login.")
 def command(
+    context: click.Context,
     broker: str,
-    rest: tuple[str, ...],
     username: str | None,
     host: str | None,
     servers: str | None,
@@ -47,7 +47,7 @@ def command(
     The password is asked for, or read from standard input (nuncius login antares --username KEY < file); it is never
     given on the command line, where others could see it. It is kept in credentials.toml, which only you can read.
     """
-    if rest:  # not repeated: it is the secret, as like as not
+    if context.args:  # not repeated: it is the secret, as like as not
         raise click.UsageError(
             "only the broker is named here: what stands on the command line is seen by everybody on this machine. The "
             "password is asked for, or read from standard input"
