@@ -236,7 +236,7 @@ def test_a_revoked_token_is_refused_by_the_broker(topic, make_front):
         front.disconnect()
         assert listener.until(lambda it: KafkaError._AUTHENTICATION in it.codes())
     assert any("OAUTHBEARER" in error.str() for error in listener.errors)
-    assert front.counts()["refused"] >= 1
+    assert wait_until(lambda: front.counts()["refused"] >= 1)
 
 
 def test_the_token_endpoint_can_fail_and_recover(kafka, topic, make_front):

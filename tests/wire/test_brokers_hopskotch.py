@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -29,7 +30,8 @@ def read(raw, form=None, *more, test_messages=False):
     items = Hopskotch().reader(test_messages=test_messages)(
         Message(TOPIC, 0, 1, raw, headers=headers), origin
     )
-    assert all(item.origin is origin for item in items)
+    # Of several notices none has the message's id in its headers.
+    assert all(replace(item.origin, headers=origin.headers) == origin for item in items)
     return items
 
 

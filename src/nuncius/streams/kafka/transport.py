@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 import re
 import threading
 import time
@@ -541,11 +542,16 @@ class KafkaTransport(Transport):
         return self._faults.typed(error, topic or self._topics)
 
 
+# Called so because the interpreter's own shortcut for a call would not look for the error, which would then come out
+# somewhere else.
+_headers_of = operator.methodcaller("headers")
+
+
 def message_of(message: Any) -> Message:
     """Return a message of confluent-kafka as ours."""
     kind, stamp = message.timestamp()
     try:
-        headers = message.headers() or ()
+        headers = _headers_of(message) or ()
     except (SystemError, UnicodeDecodeError):  # confluent-kafka's answer to a name that is no UTF-8
         headers = None
     return Message(
