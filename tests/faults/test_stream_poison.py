@@ -130,8 +130,7 @@ def test_kill_nine_among_poison_loses_neither_kind(cluster, group, tmp_path):
 def test_a_thousand_in_a_row_stop_the_stream_and_nothing_of_them_is_acknowledged(
     server, topic, url, group, own_data_dir
 ):
-    produce(server, topic, [packet(n) for n in range(40)])
-    produce(server, topic, [poison(n) for n in range(1200)])
+    produce(server, topic, [packet(n) for n in range(40)] + [poison(n) for n in range(1200)], partition=1)
     seen = []
     with open_stream(url, group=group, config=QUICK) as stream:
 

@@ -87,8 +87,7 @@ def open_source(url: str | Sequence[str], options: Options) -> Source:
     rules = _rules(options)
     engines = {}
     for one in urls:
-        login = _login_of(one, options.credentials)
-        engines[one] = _engine(one, replace(options, credentials=login), rules)
+        engines[one] = _engine(one, _own_part(one, options), rules)
     return Merged(engines, rules)
 
 
@@ -211,9 +210,18 @@ class _AsItCame:
         return self._readers[broker](message._replace(topic=self._topic_of(message)), origin)
 
 
-def _login_of(url: str, credentials: Any) -> Any:
-    """Return what of the credentials of several streams belongs to one of them."""
-    return None if credentials is None else credentials.get(url.partition("://")[0])
+def _own_part(url: str, options: Options) -> Options:
+    """Return what of the options of several streams is for one of them."""
+    scheme = url.partition("://")[0]
+    own = replace(
+        options, credentials=None if options.credentials is None else options.credentials.get(scheme)
+    )
+    if scheme == "replay":
+        return replace(own, group=None)  # the group is that of the brokers
+    profile = profile_of(scheme)
+    if profile is not None and not profile.tls:
+        return replace(own, ssl_ca_location=None)  # or it would be spoken to by TLS
+    return own
 
 
 def _check_logins(urls: Sequence[str], credentials: Any) -> None:
