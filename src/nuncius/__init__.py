@@ -1,4 +1,4 @@
-"""nuncius: listen to astronomical alerts, keep them, and ask for them again.
+"""nuncius: listen to astronomical alerts, keep them, ask for them again, and read FITS files in object stores.
 
 The names below load when they are first used, so that ``import nuncius`` costs next to nothing.
 """
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nuncius.alerts.notice import Notice
     from nuncius.archives import open_archive
     from nuncius.brokers import open_publisher, open_stream
+    from nuncius.cloudfits import open_fits, read_headers, scan_headers
     from nuncius.errors import NunciusError
     from nuncius.sandbox import Sandbox
 
@@ -25,9 +26,12 @@ _HOMES = {
     "NunciusError": "nuncius.errors",
     "Sandbox": "nuncius.sandbox",
     "open_archive": "nuncius.archives",
+    "open_fits": "nuncius.cloudfits",
     "open_publisher": "nuncius.brokers",
     "open_stream": "nuncius.brokers",
+    "read_headers": "nuncius.cloudfits",
     "read_packets": "nuncius.alerts.alert",
+    "scan_headers": "nuncius.cloudfits",
 }
 
 __all__ = [
@@ -38,14 +42,17 @@ __all__ = [
     "Sandbox",
     "__version__",
     "open_archive",
+    "open_fits",
     "open_publisher",
     "open_stream",
+    "read_headers",
     "read_packets",
+    "scan_headers",
 ]
 
 
 _PACKAGES = frozenset(
-    {"aio", "alerts", "archives", "brokers", "errors", "plots", "sandbox", "sky", "streams"}
+    {"aio", "alerts", "archives", "brokers", "cloudfits", "errors", "plots", "sandbox", "sky", "streams"}
 )
 
 

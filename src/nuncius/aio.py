@@ -5,10 +5,13 @@
 ...         print(alert)
 >>> async with nuncius.aio.open_archive("kowalski+https://kowalski.caltech.edu") as archive:  # doctest: +SKIP
 ...     await archive.count("ZTF_alerts", {"objectId": "ZTF20acfkzcg"})
+>>> async with nuncius.aio.open_fits("s3://bucket/image.fits") as fits:  # doctest: +SKIP
+...     await fits[1].section[100:200, 100:200]
 """
 
 from nuncius.archives.opening import open_async_archive as open_archive
 from nuncius.brokers import open_async_publisher as open_publisher
 from nuncius.brokers import open_async_stream as open_stream
+from nuncius.cloudfits.opening import open_async_fits as open_fits
 
-__all__ = ["open_archive", "open_publisher", "open_stream"]
+__all__ = ["open_archive", "open_fits", "open_publisher", "open_stream"]

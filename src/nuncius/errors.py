@@ -16,6 +16,9 @@
     ├── PacketError (ValueError)             bytes that are not a readable alert
     │   └── SchemaError                      the schema of a packet is unknown or unusable
     ├── FilterError (ValueError)             a query filter that means nothing
+    ├── FitsError (ValueError)               bytes that are not readable FITS
+    │   └── TruncatedFitsError               a FITS file ends before its data does
+    ├── FileChangedError                     a remote file was replaced while it was read
     ├── StorageError (OSError)               an archive or a file can't be read or written
     ├── QuarantineFullError                  too much can't be read: the stream stopped
     ├── UnsupportedError                     this transport or archive can't do that
@@ -33,7 +36,9 @@ from typing import Any
 __all__ = [
     "ConfigurationError",
     "DeadlineError",
+    "FileChangedError",
     "FilterError",
+    "FitsError",
     "ForbiddenError",
     "ForkError",
     "LoginError",
@@ -47,6 +52,7 @@ __all__ = [
     "ServerError",
     "StorageError",
     "TlsError",
+    "TruncatedFitsError",
     "UnreachableError",
     "UnsupportedError",
 ]
@@ -164,6 +170,18 @@ class SchemaError(PacketError):
 
 class FilterError(NunciusError, ValueError):
     """A query filter, projection or sort order that means nothing; `position` points at the place."""
+
+
+class FitsError(NunciusError, ValueError):
+    """Bytes that are not readable FITS; `position` says where the reading stopped: a byte or an HDU."""
+
+
+class TruncatedFitsError(FitsError):
+    """A FITS file ends before its data does: it was cut when it was written or copied."""
+
+
+class FileChangedError(NunciusError):
+    """A remote file was replaced while it was read; open it again."""
 
 
 class StorageError(NunciusError, OSError):

@@ -9,8 +9,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
-from nuncius._core import http
-from nuncius._core.operations import Call, Gather, Once, Outcome, Request, Sleep
+from nuncius._core import background, http
+from nuncius._core.operations import Call, Gather, Once, Outcome, ReadRange, Request, Sleep
 from nuncius.errors import DeadlineError, UnreachableError
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ class Driver:
                 return self._once(need, stop)
             case Sleep():
                 return time.sleep(need.seconds)
+            case ReadRange():
+                return background.run(need.answer())
             case _:
                 assert_never(need)
 
@@ -234,6 +236,8 @@ class AsyncDriver:
                 return await self._once(need)
             case Sleep():
                 return await asyncio.sleep(need.seconds)
+            case ReadRange():
+                return await need.answer()
             case _:
                 assert_never(need)
 

@@ -16,6 +16,7 @@ What an operation may yield:
 `Gather`            run several operations side by side; receives an `Outcome` for each, in the order asked
 `Once`              run an operation unless one of that key is running: then wait for that one's result (a login)
 `Call`              call a function that blocks: inline in sync, in a worker thread in async
+`ReadRange`         some bytes of an object in a store; receives a `Piece`
 =================== =================================================================================================
 
 Cancelling closes the generator; a ``finally`` in an operation must not yield.
@@ -28,12 +29,13 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from nuncius.errors import DeadlineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping, Sequence
+    from datetime import datetime
 
 T = TypeVar("T")
 
@@ -119,7 +121,63 @@ class Call:
     args: tuple[Any, ...] = ()
 
 
-Need: TypeAlias = Request | Sleep | Gather | Once | Call
+class Piece(NamedTuple):
+    """Bytes of an object in a store, and what the store said of the object."""
+
+    data: bytes
+    size: int
+    """Of the whole object, in bytes."""
+    etag: str | None = None
+    modified: datetime | None = None
+
+
+class Source(Protocol):
+    """An object in a store: a FITS file. It is cheap, and pickles as its URL and settings, without any secret."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, as it may be shown: without a query string, a user name or a secret."""
+
+    async def read(self, start: int, end: int, *, etag: str | None = None) -> Piece:
+        """Read the bytes from `start` to before `end`, cut at the end of the object.
+
+        Where the object ends before `start`, also where it is empty, there are no bytes and its true size.
+
+        Raises
+        ------
+        FileChangedError
+            If an ETag is given and the object has another one.
+        NotFoundError, ForbiddenError, LoginError, UnreachableError, DeadlineError, ServerError
+            As their names say.
+        UnsupportedError
+            If the server sends no ranges.
+        """
+
+    async def read_all(self, max_bytes: int) -> Piece:
+        """Read the whole object; UnsupportedError if it is larger than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRange:
+    """Read the bytes from `start` to before `end`; of the object with that ETag, if one is given.
+
+    Without an end it is the whole object, also of a server that sends no ranges; then `most_bytes` bounds it.
+    """
+
+    source: Source
+    start: int
+    end: int | None
+    etag: str | None = None
+    most_bytes: int = MAX_BODY_BYTES
+
+    async def answer(self) -> Piece:
+        """Read them."""
+        if self.end is None:
+            return await self.source.read_all(self.most_bytes)
+        return await self.source.read(self.start, self.end, etag=self.etag)
+
+
+Need: TypeAlias = Request | Sleep | Gather | Once | Call | ReadRange
 Operation: TypeAlias = Generator[Need, Any, T]
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nuncius.sandbox.kowalski import SandboxKowalski
     from nuncius.sandbox.loci import SyntheticLocus, synthetic_loci
     from nuncius.sandbox.sky import SyntheticSky, synthetic_alerts
+    from nuncius.sandbox.store import SandboxStore
 
 __all__ = [
     "KafkaFront",
@@ -28,6 +29,7 @@ __all__ = [
     "SandboxAntares",
     "SandboxKafka",
     "SandboxKowalski",
+    "SandboxStore",
     "SyntheticLocus",
     "SyntheticSky",
     "synthetic_alerts",
@@ -39,6 +41,7 @@ _LATER = {
     "KafkaFront": "nuncius.sandbox.front",
     "SandboxAntares": "nuncius.sandbox.antares",
     "SandboxKowalski": "nuncius.sandbox.kowalski",
+    "SandboxStore": "nuncius.sandbox.store",
     "SyntheticLocus": "nuncius.sandbox.loci",
     "SyntheticSky": "nuncius.sandbox.sky",
     "synthetic_alerts": "nuncius.sandbox.sky",
@@ -53,6 +56,7 @@ class Sandbox:
         self._kafka: SandboxKafka | None = None
         self._kowalski: SandboxKowalski | None = None
         self._antares: SandboxAntares | None = None
+        self._store: SandboxStore | None = None
 
     @property
     def kafka(self) -> SandboxKafka:
@@ -91,8 +95,20 @@ class Sandbox:
             self._antares = SandboxAntares()
         return self._antares
 
+    @property
+    def store(self) -> SandboxStore:
+        """An object store: plain HTTP, S3 and Google's interface, with faults on demand."""
+        if self._store is None:
+            from nuncius.sandbox.store import SandboxStore
+
+            self._store = SandboxStore()
+        return self._store
+
     def close(self) -> None:
         """Stop all services."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
         if self._antares is not None:
             self._antares.close()
             self._antares = None
@@ -112,7 +128,7 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        services = (self._kafka, self._kowalski, self._antares)
+        services = (self._kafka, self._kowalski, self._antares, self._store)
         running = [repr(service) for service in services if service is not None]
         return f"<Sandbox: {', '.join(running) or 'nothing started yet'}>"
 

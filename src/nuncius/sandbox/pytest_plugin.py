@@ -1,7 +1,7 @@
 """Fixtures for the tests of programs that use nuncius.
 
-`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka` and `nuncius_antares` are its services. Nothing is imported or started
-before a test asks for it.
+`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka`, `nuncius_antares` and `nuncius_store` are its
+services. Nothing is imported or started before a test asks for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxKafka
+    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxKafka, SandboxStore
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +35,12 @@ def nuncius_kafka(nuncius_sandbox: Sandbox) -> SandboxKafka:
 def nuncius_antares(nuncius_sandbox: Sandbox) -> SandboxAntares:
     """Give the sandbox's ANTARES."""
     return nuncius_sandbox.antares
+
+
+@pytest.fixture
+def nuncius_store(nuncius_sandbox: Sandbox) -> Iterator[SandboxStore]:
+    """Give the sandbox's object store; its faults and its accounts are cleared after the test."""
+    store = nuncius_sandbox.store
+    store.reset()
+    yield store
+    store.reset()

@@ -1,0 +1,86 @@
+"""An event loop in a thread of its own, for sync code that reads many things at once.
+
+There is one for the process; it starts when it is first needed and ends with the program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nuncius.errors import ForkError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+
+T = TypeVar("T")
+
+
+class _Background:
+    """The loop and its thread."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, name="nuncius-background", daemon=True)
+        self.thread.start()
+
+
+_END = object()
+_lock = threading.Lock()
+_running: _Background | None = None
+
+
+def _background() -> _Background:
+    global _running
+    if _running is None:
+        with _lock:
+            if _running is None:
+                _running = _Background()
+    if _running.process != os.getpid():
+        raise ForkError(
+            "this process was forked from one that had already read remote files, whose connections it can't use; "
+            'start worker processes with the method "spawn": multiprocessing.get_context("spawn")'
+        )
+    return _running
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the background loop and wait for its result; Ctrl-C cancels it.
+
+    Raises
+    ------
+    ForkError
+        In a process forked from one whose loop was running.
+    """
+    try:
+        background = _background()
+        if threading.current_thread() is background.thread:
+            message = "sync code can't wait here: it would stop the loop that it waits for"
+            raise RuntimeError(message)
+    except BaseException:
+        work.close()
+        raise
+    future = asyncio.run_coroutine_threadsafe(work, background.loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def iterate(items: AsyncIterator[T]) -> Iterator[T]:
+    """Iterate over an async generator on the background loop; leaving early closes it."""
+    try:
+        while (item := run(_next(items))) is not _END:
+            yield item
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            run(close())
+
+
+async def _next(items: AsyncIterator[T]) -> Any:
+    return await anext(items, _END)

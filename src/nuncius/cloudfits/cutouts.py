@@ -1,0 +1,112 @@
+"""Cutouts of images by position: the pixels of a box, with their WCS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nuncius._core.operations import Call
+from nuncius.cloudfits import images
+from nuncius.errors import ConfigurationError, NotFoundError, UnsupportedError
+
+if TYPE_CHECKING:
+    from astropy.nddata import Cutout2D
+    from astropy.wcs import WCS
+
+    from nuncius._core.operations import Operation
+    from nuncius.cloudfits.hdu import HduDescription
+    from nuncius.cloudfits.ranges import Reader
+
+
+def read_cutout(
+    reader: Reader,
+    hdu: HduDescription,
+    position: Any,
+    size: Any,
+    *,
+    wcs: WCS | None = None,
+    mode: str = "trim",
+    fill_value: Any = None,
+) -> Operation[Cutout2D]:
+    """Read a cutout; see `RemoteHdu.cutout`."""
+    cutout: Cutout2D = yield Call(_frame, (hdu, position, size, wcs, mode, fill_value))
+    values = yield from images.read_section(reader, hdu, (..., *cutout.slices_original))
+    return _filled(cutout, values)
+
+
+def _frame(
+    hdu: HduDescription, position: Any, size: Any, wcs: WCS | None, mode: str, fill_value: Any
+) -> Cutout2D:
+    """Return the cutout of an image without pixels: astropy finds the box and shifts the WCS."""
+    import numpy as np
+    from astropy.nddata import Cutout2D
+    from astropy.nddata.utils import NoOverlapError, PartialOverlapError
+
+    if hdu.kind not in {"image", "compressed image"} or len(hdu.shape) < 2:
+        raise UnsupportedError(
+            f"HDU {hdu.index} of {hdu.url} has no image of two axes to cut from: it is {hdu.kind} of shape {hdu.shape}",
+            url=hdu.url,
+        )
+    if isinstance(position, tuple) and len(position) != 2:
+        raise ConfigurationError("a position is a SkyCoord, or (x, y) in pixels counted from 0")
+    # One number that stands for all pixels of the image: it takes no memory, however large the image is.
+    dtype = np.dtype(float) if hdu.dtype is None else hdu.dtype
+    stand_in = np.broadcast_to(np.zeros((), dtype=dtype), hdu.shape[-2:])
+    try:
+        return Cutout2D(
+            stand_in,
+            position,
+            size,
+            wcs=_wcs_of(hdu) if wcs is None else wcs,
+            mode=mode,
+            fill_value=np.nan if fill_value is None else fill_value,
+        )
+    except (NoOverlapError, PartialOverlapError) as error:
+        raise NotFoundError(
+            f"the cutout around {_text(position)} is not on HDU {hdu.index} of {hdu.url}, an image of "
+            f"{hdu.shape[-1]} x {hdu.shape[-2]} pixels" + ("" if mode == "trim" else f" (mode={mode!r})"),
+            url=hdu.url,
+        ) from error
+
+
+def _filled(cutout: Cutout2D, values: Any) -> Cutout2D:
+    """Put the pixels into a cutout; further axes of the image come first, those of length 1 are dropped."""
+    import numpy as np
+
+    further = tuple(length for length in values.shape[:-2] if length != 1)
+    values = values.reshape(further + values.shape[-2:])
+    if cutout.data.shape != values.shape[-2:]:  # mode="partial": what lies outside is filled
+        data = np.array(np.broadcast_to(cutout.data, further + cutout.data.shape))
+        data[(..., *cutout.slices_cutout)] = values
+        values = data
+    cutout.data = values
+    cutout.shape = values.shape
+    return cutout
+
+
+def _wcs_of(hdu: HduDescription) -> WCS | None:
+    """Return the celestial WCS of an image; None if it has none."""
+    import warnings
+
+    from astropy.wcs import WCS, FITSFixedWarning
+
+    header = hdu.header
+    tables = [key for key in ("CPDIS1", "CPDIS2", "D2IMDIS1", "D2IMDIS2") if key in header]
+    tables += [
+        f"CTYPE{axis}" for axis in (1, 2) if str(header.get(f"CTYPE{axis}", "")).strip().endswith("-TAB")
+    ]
+    if tables:
+        raise UnsupportedError(
+            f"the WCS of HDU {hdu.index} of {hdu.url} has tables of its own ({', '.join(tables)}), which stand in other "
+            "HDUs and which a cutout can't carry. Give wcs=WCS(hdu.header, fits.hdulist()) to use them for finding the "
+            "box",
+            url=hdu.url,
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # old dates and units, brought into today's form
+        wcs = WCS(header)
+        return wcs.celestial if wcs.has_celestial else None
+
+
+def _text(position: Any) -> str:
+    to_string = getattr(position, "to_string", None)
+    return to_string() if callable(to_string) else f"pixel {tuple(position)}"

@@ -1,0 +1,83 @@
+"""A whole file in memory, where ranges can't be had: what gzip has compressed, and servers that send no ranges."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from nuncius._core.operations import Call, ReadRange
+from nuncius.cloudfits.ranges import MOST_BYTES
+from nuncius.errors import FitsError, UnsupportedError
+
+if TYPE_CHECKING:
+    from nuncius._core.operations import Operation, Piece, Source
+    from nuncius.cloudfits.ranges import Stats
+
+_GZIP = 16 + zlib.MAX_WBITS  # of zlib: a gzip header and trailer
+
+
+class MemorySource:
+    """A file whose bytes are all here.
+
+    Parameters
+    ----------
+    url : str
+        Where it came from.
+    piece : Piece
+        The bytes, and what the store said of them.
+    """
+
+    def __init__(self, url: str, piece: Piece) -> None:
+        self.url = url
+        self.piece = piece
+
+    async def read(self, start: int, end: int, *, etag: str | None = None) -> Piece:
+        """Return the bytes from `start` to before `end`."""
+        return self.piece._replace(data=self.piece.data[start:end])
+
+    async def read_all(self, max_bytes: int) -> Piece:
+        """Return all bytes."""
+        return self.piece
+
+
+def read_whole(source: Source, stats: Stats) -> Operation[MemorySource]:
+    """Read a whole file, and unpack it if gzip has compressed it.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is larger than 4 GiB, packed or unpacked.
+    FitsError
+        If its compression is damaged.
+    """
+    piece: Piece = yield ReadRange(source, 0, None, most_bytes=MOST_BYTES)
+    stats.requests += 1
+    stats.round_trips += 1
+    stats.bytes += len(piece.data)
+    stats.used_bytes += len(piece.data)
+    if piece.data.startswith(b"\x1f\x8b"):
+        data: bytes = yield Call(_unpacked, (piece.data, source.url))
+        piece = piece._replace(data=data, size=len(data))
+    return MemorySource(source.url, piece)
+
+
+def _unpacked(data: bytes, url: str) -> bytes:
+    """Unpack gzip, which may consist of several parts one after the other (RFC 1952, 2.2)."""
+    parts, total = [], 0
+    try:
+        while data.startswith(b"\x1f\x8b"):
+            unpacker = zlib.decompressobj(_GZIP)
+            parts.append(unpacker.decompress(data, MOST_BYTES - total + 1))
+            total += len(parts[-1])
+            if total > MOST_BYTES:
+                raise UnsupportedError(
+                    f"{url} is more than {MOST_BYTES >> 30} GiB when it is unpacked", url=url
+                )
+            if not unpacker.eof:
+                raise FitsError(f"{url} is cut: its gzip compression does not end", url=url)
+            data = unpacker.unused_data
+    except zlib.error as error:
+        raise FitsError(
+            f"{url} can't be unpacked: its gzip compression is damaged ({error})", url=url
+        ) from error
+    return b"".join(parts)
