@@ -1,0 +1,1 @@
+"""Who signs requests to each service, for the requests library."""

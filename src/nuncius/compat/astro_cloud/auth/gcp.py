@@ -1,0 +1,23 @@
+"""Requests to Google Cloud Storage, unsigned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nuncius._core.lazy import require
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest
+
+__all__ = ["GCPAuth"]
+
+
+class GCPAuth(require("requests.auth", extra="aws").AuthBase):  # type: ignore[misc]
+    """Leaves a request as it is, as it is documented: for public files.
+
+    `load_headers` finds the credentials of Google Cloud Storage by itself.
+    """
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        """Return the request, untouched."""
+        return request

@@ -1,0 +1,1 @@
+"""Finding the headers of a file, for each service."""
