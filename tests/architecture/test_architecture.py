@@ -35,9 +35,12 @@ PUBLIC_NAMES = [
     "Sandbox",
     "__version__",
     "open_archive",
+    "open_fits",
     "open_publisher",
     "open_stream",
+    "read_headers",
     "read_packets",
+    "scan_headers",
 ]
 
 HEAVY_MODULES = {
@@ -49,6 +52,7 @@ HEAVY_MODULES = {
     "httpx2",
     "matplotlib",
     "numpy",
+    "obstore",
     "platformdirs",
     "rich",
 }

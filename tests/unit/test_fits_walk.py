@@ -166,7 +166,7 @@ def test_only_so_many_headers_or_up_to_one_by_name():
 # Odd files ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("junk", [b"\0" * 2880, b"junk" * 5000, b"\0" * 100])
+@pytest.mark.parametrize("junk", [b"\0" * 2880, b"junk" * 5000, b"\0" * 100, b"\0" * 79])
 def test_what_follows_the_last_hdu_is_said(junk):
     file, _, _ = opened(extensions(3) + junk)
     assert len(file) == 4
@@ -217,6 +217,14 @@ def test_a_header_without_end_is_an_error_that_says_how_to_read_the_others():
         opened(cut)
     assert caught.value.position == "HDU 2"
     assert len(opened(cut, hdus=2)[0]) == 2
+
+
+@pytest.mark.parametrize("length", [80, 800, 2879])
+def test_a_file_that_ends_in_the_first_block_of_a_header(length):
+    data = extensions(2, cards=3)
+    begin = truth(data)[2][0]
+    with pytest.raises(TruncatedFitsError, match="HDU 2"):
+        opened(data[: begin + length])
 
 
 def test_a_file_that_ends_inside_the_last_block_of_a_header():

@@ -83,7 +83,7 @@ def walk(
             complete = False
             break
         begin = found[-1].end if found else 0
-        if found and state.size - begin < blocks.BLOCK:
+        if found and state.size - begin < blocks.CARD:
             trailing = state.size - begin
             break
         if not state.has(begin):
