@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 from astropy.io import fits
@@ -14,7 +15,7 @@ from nuncius.cloudfits import images, ranges
 from nuncius.cloudfits.ranges import plan
 
 lengths = st.integers(0, 9000)
-cards = st.sampled_from([0, 3, 31, 32, 33, 70, 500])
+cards = st.sampled_from([0, 3, 31, 32, 33, 70, 130])
 kinds = st.sampled_from(["image", "table", "heap", "empty"])
 extension = st.tuples(kinds, lengths, cards)
 
@@ -49,14 +50,21 @@ def _hdu(kind, length):
     if kind == "image":
         return fits.ImageHDU(np.zeros(length, dtype=">i2") if length else None)
     if kind == "table":
-        return fits.BinTableHDU.from_columns([fits.Column("A", "J", array=np.zeros(length // 4, dtype=">i4"))])
+        return fits.BinTableHDU.from_columns(
+            [fits.Column("A", "J", array=np.zeros(length // 4, dtype=">i4"))]
+        )
     rows = np.empty(3, dtype=object)
     rows[:] = [np.zeros(length // 3, dtype=">i2")] * 3
     return fits.BinTableHDU.from_columns([fits.Column("A", "PI()", array=rows)])
 
 
-@given(layout=layouts(), nextend=st.none() | st.integers(0, 20), sibling=layouts(), overread=st.sampled_from([1, 8640, 32768]))
-@settings(max_examples=120, deadline=None)
+@given(
+    layout=layouts(),
+    nextend=st.none() | st.integers(0, 20),
+    sibling=layouts(),
+    overread=st.sampled_from([1, 8640, 32768]),
+)
+@settings(max_examples=50, deadline=None)
 def test_every_structure_is_found_as_astropy_finds_it(layout, nextend, sibling, overread):
     data = written(layout, nextend)
     other, _, _ = opened(written(sibling, None))
@@ -79,7 +87,10 @@ index = st.one_of(
 )
 
 
-@given(key=st.tuples(st.integers(-6, 5) | st.slices(6), index, st.integers(-6, 5) | st.slices(6)), gap=st.sampled_from([0, 7, 65536]))
+@given(
+    key=st.tuples(st.integers(-6, 5) | st.slices(6), index, st.integers(-6, 5) | st.slices(6)),
+    gap=st.sampled_from([0, 7, 65536]),
+)
 @settings(max_examples=300, deadline=None)
 def test_any_subscript_means_what_it_means_to_numpy(key, gap):
     cube = np.arange(216, dtype=">i4").reshape(6, 6, 6)
@@ -112,7 +123,7 @@ def test_a_plan_holds_what_is_wanted_and_keeps_its_bounds(wanted, gap, budget):
     spans = list(zip(made.starts.tolist(), made.ends.tolist(), strict=True))
     for start, end in zip(starts, ends, strict=True):
         assert start == end or any(first <= start and end <= last for first, last in spans)
-    assert all(first[1] < second[0] for first, second in zip(spans, spans[1:], strict=False))
+    assert all(first[1] < second[0] for first, second in itertools.pairwise(spans))
     needed = len({byte for start, end in zip(starts, ends, strict=True) for byte in range(start, end)})
     assert made.wanted == needed
     assert sum(last - first for first, last in spans) - needed <= max(budget, 4 * needed)

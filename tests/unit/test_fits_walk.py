@@ -273,6 +273,24 @@ def test_versions_that_differ_between_the_requests_of_one_wave():
         run(walk(source, like=sibling.hdus), source)
 
 
+def test_a_store_that_sends_less_than_it_says_is_an_error_and_not_asked_for_ever():
+    class Short(MemoryFile):
+        def answer(self, need):
+            return Piece(self.data[need.start : need.end][:3000], len(self.data), "v1")
+
+    source = Short(extensions(3))
+    with pytest.raises(TruncatedFitsError, match="gave 3,000 bytes"):
+        run(walk(source), source)
+
+
+def test_guesses_that_overlap_what_is_there():
+    """A piece that is read on stays the one that is read on, whatever else begins inside of it."""
+    data = written(image(0, rows=3, cards=2400), image(1, rows=3))
+    sibling, _, _ = opened(written(*(image(n, rows=1, cards=3) for n in range(12))))
+    file, _, _ = opened(data, like=sibling.hdus, overread=2880)
+    assert found(file) == truth(data)
+
+
 # What a description is --------------------------------------------------------------------------------------------
 
 

@@ -135,14 +135,19 @@ class _Walk:
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
-    def fetch(self, ranges: Iterable[Guess]) -> Operation[None]:
-        """Read ranges, each given as where it begins and how long it is, side by side."""
+    def fetch(self, ranges: Iterable[Guess], continued: Sequence[int] = ()) -> Operation[None]:
+        """Read ranges, each given as where it begins and how long it is, side by side.
+
+        `continued` are the pieces that they continue, if they do.
+        """
         wanted = list(ranges)
         outcomes = yield Gather([self._ask(begin, length) for begin, length in wanted], self.concurrency)
         self.stats.round_trips += 1
         self.stats.requests += len(wanted)
-        for (begin, _), outcome in zip(wanted, outcomes, strict=True):
-            self._keep(begin, outcome.result())
+        for (begin, _), start, outcome in zip(
+            wanted, continued or [begin for begin, _ in wanted], outcomes, strict=True
+        ):
+            self._keep(start, begin, outcome.result())
         self._begins = sorted(self._pieces)
 
     def look(self, begin: int, guesses: Sequence[Guess], last_length: int) -> Operation[None]:
@@ -162,7 +167,7 @@ class _Walk:
 
     def extend(self, begin: int, index: int) -> Operation[None]:
         """Read on where headers don't end in what is there: this one, and others that were expected to be as long."""
-        wanted, total = [], 0
+        wanted, pieces, total = [], [], 0
         for place in sorted({begin, *(place for place in self._headers if place > begin)}):
             start = self._piece_of(place)
             if place != begin and not (start == place and self._unfinished(place)):
@@ -176,13 +181,21 @@ class _Walk:
                 continue
             if place == begin or total <= _WAVE_BYTES:
                 wanted.append((there, max(known, self.overread)))
-        yield from self.fetch(wanted)
+                pieces.append(start)
+        yield from self.fetch(wanted, pieces)
 
     def _ask(self, begin: int, length: int) -> Operation[Piece]:
         piece: Piece = yield ReadRange(self.source, begin, begin + length, self.etag)
+        if len(piece.data) < min(length, piece.size - begin):
+            raise TruncatedFitsError(
+                f"{self.source.url} gave {len(piece.data):,} bytes from byte {begin:,} where {length:,} were asked for, "
+                f"though it says that it has {piece.size:,}; it was cut or replaced: open it again",
+                url=self.source.url,
+                position=f"byte {begin + len(piece.data)}",
+            )
         return piece
 
-    def _keep(self, begin: int, piece: Piece) -> None:
+    def _keep(self, start: int, begin: int, piece: Piece) -> None:
         self.stats.bytes += len(piece.data)
         if not self._pieces:
             self.size, self.etag, self.modified = piece.size, piece.etag, piece.modified
@@ -192,13 +205,8 @@ class _Walk:
                 f"{self.source.url} was replaced while its headers were read; open it again",
                 url=self.source.url,
             )
-        if not piece.data:
-            return
-        before = self._piece_of(begin - 1) if begin else -1
-        if before >= 0 and before + len(self._pieces[before]) == begin:
-            self._pieces[before] += piece.data
-        else:
-            self._pieces[begin] = piece.data
+        if piece.data:
+            self._pieces[start] = self._pieces[start] + piece.data if start < begin else piece.data
 
     # What is there ---------------------------------------------------------------------------------------------------
 
