@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius._core.runners import Runner
 from nuncius.cloudfits import cutouts, images, tables
 from nuncius.cloudfits.hdu import HduDescription, find_hdu, info_rows
-from nuncius.cloudfits.ranges import CONCURRENCY, Reader, Stats
+from nuncius.cloudfits.headers import describe_file
+from nuncius.cloudfits.ranges import Reader, Stats
 from nuncius.cloudfits.sparse import SparseFile
-from nuncius.cloudfits.walk import OVERREAD, Walked, walk
-from nuncius.cloudfits.whole import read_whole
 from nuncius.errors import ConfigurationError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -25,20 +23,9 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from astropy.wcs import WCS
 
-    from nuncius._core.operations import Operation, Source
+    from nuncius._core.operations import Source
     from nuncius.cloudfits.hdu import FileDescription
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Walking:
-    """How the headers of a file are read; see `open_fits`."""
-
-    hdus: int | str | None = None
-    like: FileDescription | None = None
-    known: FileDescription | None = None
-    overread_bytes: int = OVERREAD
-    whole_file: bool = False
-    max_concurrency: int = CONCURRENCY
+    from nuncius.cloudfits.headers import Walking
 
 
 class Section:
@@ -209,7 +196,7 @@ class RemoteFits:
         if self._file is not None:
             return self
         walking = self._walking
-        file, head = Runner().run(_describe(self._source, walking, self.stats))
+        file, head = Runner().run(describe_file(self._source, walking, self.stats))
         self._reader = Reader(
             self._source,
             size=file.size,
@@ -387,25 +374,6 @@ class RemoteFits:
             f"<p><b>{html.escape(self._title())}</b><br><small>{html.escape(str(self.stats))}</small></p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
-
-
-def _describe(source: Source, walking: Walking, stats: Stats) -> Operation[Walked]:
-    """Read the headers of a file, or take what is known of them."""
-    if walking.known is not None:
-        return Walked(walking.known, b"")
-    walked_through, cost = source, stats
-    if walking.whole_file:
-        whole = yield from read_whole(source, stats)
-        walked_through, cost = whole, Stats()
-    walked = yield from walk(
-        walked_through,
-        hdus=walking.hdus,
-        like=walking.like.hdus if walking.like else (),
-        overread=walking.overread_bytes,
-        stats=cost,
-        concurrency=walking.max_concurrency,
-    )
-    return walked._replace(head=whole.piece.data) if walking.whole_file else walked
 
 
 def _cell(value: Any) -> str:

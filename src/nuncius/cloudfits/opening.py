@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nuncius.cloudfits._async import AsyncRemoteFits, Walking
+from nuncius.cloudfits._async import AsyncRemoteFits
 from nuncius.cloudfits._sync import RemoteFits
 from nuncius.cloudfits.access import Access
-from nuncius.cloudfits.hdu import FileDescription
+from nuncius.cloudfits.headers import Walking
 from nuncius.cloudfits.ranges import CONCURRENCY
 from nuncius.cloudfits.stores import open_source
 from nuncius.cloudfits.walk import OVERREAD
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from nuncius._core.operations import Source
+    from nuncius.cloudfits.hdu import FileDescription
     from nuncius.cloudfits.index import HeaderIndex
 
 
