@@ -36,6 +36,14 @@ def test_two_brokers_are_one_stream_and_poison_is_read_when_its_schema_is_known(
     assert len(list((tmp_path / "here" / "quarantine-brokers").rglob("*.packet"))) == 1
 
 
+def test_of_a_cube_of_many_gigabytes_little_is_read(cli):
+    cube = figures(cli("demo", "--alerts", 20, "--out", "here", "--json"))["cube"]
+    assert cube["size"] > 45e9
+    assert (cube["hdus"], cube["header_requests"], cube["header_bytes"]) == (3, 2, 2 * 32768)
+    assert cube["requests"] <= 20
+    assert cube["bytes"] < 3e6
+
+
 def test_packets_of_a_folder_and_what_is_unreadable_among_them(cli, tmp_path):
     folder = tmp_path / "packets"
     folder.mkdir()

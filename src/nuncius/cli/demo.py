@@ -19,6 +19,7 @@ from nuncius.archives import open_archive
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.brokers import open_stream
 from nuncius.cli.demo_brokers import listen_to_two
+from nuncius.cli.demo_fits import read_a_cube
 from nuncius.errors import ConfigurationError, MissingExtraError, NunciusError
 from nuncius.sandbox import Sandbox
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nuncius.alerts.surveys import Reading
     from nuncius.archives import ArchivedObject, EmbeddedArchive, IngestReport
     from nuncius.cli.demo_brokers import Brokers
+    from nuncius.cli.demo_fits import Cube
     from nuncius.sandbox import SandboxKafka
     from nuncius.streams import Stream
 
@@ -59,6 +61,7 @@ class _Night:
     matched: int = 0
     over_http: int | None = None
     brokers: Brokers | None = None
+    cube: Cube | None = None
     failures: list[NunciusError] = field(default_factory=list)
 
 
@@ -88,7 +91,8 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
 
     Starts a Kafka broker on this machine, publishes alerts to it, receives them, keeps them in an archive, asks the
     archive what is near each object, cross-matches it with a reference catalogue, asks it again over HTTP, listens to
-    two brokers as one stream with a watchlist, reads again what could not be read at first, and draws the night.
+    two brokers as one stream with a watchlist, reads again what could not be read at first, reads a little of a FITS
+    file of 45 GB in an object store, and draws the night.
     """
     path = _fresh(out)
     night = _Night()
@@ -110,6 +114,7 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
         _match(archive, packets is None, night, say)
         _serve(archive, night, say)
         night.brokers = listen_to_two(box.kafka, out, say)
+        night.cube = read_a_cube(box.store, say)
         page = _draw(archive, night, out, say)
     _farewell(path, page, archive, say)
     if as_json:
@@ -414,6 +419,7 @@ def _figures(night: _Night) -> dict[str, Any]:
         "matched": night.matched,
         "over_http": night.over_http,
         "brokers": None if night.brokers is None else asdict(night.brokers),
+        "cube": None if night.cube is None else asdict(night.cube),
         "seconds": round(night.seconds, 3),
         "alerts_per_s": round(report.received / night.seconds, 1),
     }

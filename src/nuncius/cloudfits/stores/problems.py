@@ -194,6 +194,8 @@ def status_error(
     facts: dict[str, Any] = {"service": service, "url": url, "status": status}
     if status == 401 or code in _WRONG_KEYS:
         refused = "wants a login" if login.anonymous else f"does not accept {login.source}"
+        if place.is_secret and "?" in place.address:
+            refused = "does not accept the signature of the link"
         return LoginError(f"{service} {refused} ({told}) for {url}. {_key_cure(code, place, login)}", **facts)
     if status == 403 or code in _REFUSALS:
         return ForbiddenError(
