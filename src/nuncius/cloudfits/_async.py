@@ -6,7 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius._core.runners import AsyncRunner
-from nuncius.cloudfits import cutouts, images, tables
+from nuncius.cloudfits import cutouts, images, tables, whole
 from nuncius.cloudfits.hdu import HduDescription, find_hdu, info_rows
 from nuncius.cloudfits.headers import describe_file
 from nuncius.cloudfits.ranges import Reader, Stats
@@ -82,18 +82,22 @@ class AsyncRemoteHdu(HduDescription):
 
     @property
     async def data(self) -> Any:
-        """All data: an array of an image, an astropy `Table` of a table. For all of a large file this is a long read.
+        """All data: an array of an image, an astropy `Table` of a table, None if there is none.
+
+        Of other HDUs, such as random groups, it is what astropy gives. Of a large one this is a long read.
 
         Raises
         ------
         UnsupportedError
-            If it is more than 4 GiB, or of another kind.
+            If it is more than 4 GiB.
         """
-        if self.kind == "empty":
-            return None
         if self.kind in {"table", "ascii table"}:
             return await self.rows()
-        return await self.section[...]
+        if not self.data_size:
+            return None
+        if self.kind in {"image", "compressed image"}:
+            return await self.section[...]
+        return await AsyncRunner().run(whole.read_hdu(self.reader, self))
 
     async def cutout(
         self,

@@ -1,17 +1,20 @@
-"""A whole file in memory, where ranges can't be had: what gzip has compressed, and servers that send no ranges."""
+"""A whole file in memory, where ranges can't be had; and a whole HDU, where its kind knows no pieces."""
 
 from __future__ import annotations
 
+import io
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Call, ReadRange
+from nuncius.cloudfits import blocks
 from nuncius.cloudfits.ranges import MOST_BYTES
 from nuncius.errors import FitsError, UnsupportedError
 
 if TYPE_CHECKING:
     from nuncius._core.operations import Operation, Piece, Source
-    from nuncius.cloudfits.ranges import Stats
+    from nuncius.cloudfits.hdu import HduDescription
+    from nuncius.cloudfits.ranges import Reader, Stats
 
 _GZIP = 16 + zlib.MAX_WBITS  # of zlib: a gzip header and trailer
 
@@ -81,3 +84,18 @@ def _unpacked(data: bytes, url: str) -> bytes:
             f"{url} can't be unpacked: its gzip compression is damaged ({error})", url=url
         ) from error
     return b"".join(parts)
+
+
+def read_hdu(reader: Reader, hdu: HduDescription) -> Operation[Any]:
+    """Read all data of an HDU of any kind, as astropy gives it: random groups, and what FITS will invent."""
+    data = yield from reader.read_one(hdu.data_offset, hdu.data_offset + hdu.data_size)
+    return (yield Call(_data_of, (hdu, data)))
+
+
+def _data_of(hdu: HduDescription, data: Any) -> Any:
+    from astropy.io import fits
+
+    before = b"" if hdu.index == 0 else fits.PrimaryHDU().header.tostring().encode()
+    file = b"".join((before, hdu.raw, data, bytes(-len(data) % blocks.BLOCK)))
+    with fits.open(io.BytesIO(file), memmap=False) as opened:
+        return opened[-1].data
