@@ -6,6 +6,8 @@ There is one for the process; it starts when it is first needed and ends with th
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_PATIENCE_S = 1.0
+_LETTING_GO_S = 0.02  # until other threads have dropped what was cancelled, which nothing tells
+
 
 class _Background:
     """The loop and its thread."""
@@ -26,6 +31,29 @@ class _Background:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="nuncius-background", daemon=True)
         self.thread.start()
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        """Stop what is still on its way: the threads of the stores' client must not come back to an interpreter that has ended."""
+        global _running
+        if self.process != os.getpid() or not self.thread.is_alive():
+            return
+        _running = None
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_PATIENCE_S)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(_PATIENCE_S)
+
+
+async def _cancel_all() -> None:
+    found = False
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one that ended may have begun another
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others)
+        found = True
+    if found:
+        await asyncio.sleep(_LETTING_GO_S)
 
 
 _END = object()

@@ -17,6 +17,7 @@ _COMMANDS = {
     "brokers": ("nuncius.cli.brokers", "List the brokers, and what login each wants."),
     "demo": ("nuncius.cli.demo", "See one night from end to end, without any account."),
     "doctor": ("nuncius.cli.doctor", "Find out why a stream can't be read."),
+    "fits": ("nuncius.cli.fits", "Read FITS files where they are: headers, cutouts, rows."),
     "health": ("nuncius.cli.health", "Tell whether a running stream is well."),
     "lag": ("nuncius.cli.lag", "Show how far a consumer group has come."),
     "login": ("nuncius.cli.login", "Store the login of a broker."),

@@ -93,10 +93,10 @@ class AsyncRemoteHdu(HduDescription):
         """
         if self.kind in {"table", "ascii table"}:
             return await self.rows()
-        if not self.data_size:
-            return None
         if self.kind in {"image", "compressed image"}:
             return await self.section[...]
+        if not self.data_size:
+            return None
         return await AsyncRunner().run(whole.read_hdu(self.reader, self))
 
     async def cutout(

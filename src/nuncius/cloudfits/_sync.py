@@ -93,10 +93,10 @@ class RemoteHdu(HduDescription):
         """
         if self.kind in {"table", "ascii table"}:
             return self.rows()
-        if not self.data_size:
-            return None
         if self.kind in {"image", "compressed image"}:
             return self.section[...]
+        if not self.data_size:
+            return None
         return Runner().run(whole.read_hdu(self.reader, self))
 
     def cutout(

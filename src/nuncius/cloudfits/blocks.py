@@ -112,7 +112,7 @@ def value_of(raw: bytes, name: str) -> int | str | bool | None:
 
 def card_of(raw: bytes, name: str) -> bytes | None:
     """Return what follows ``NAME    =`` in the first card of that keyword; None if there is none."""
-    key = name.encode("ascii").ljust(8) + b"="
+    key = name.encode("ascii").ljust(8) + b"= "  # without the blank it is a comment (FITS 4.0, 4.1.2.2)
     at = raw.find(key)
     while at >= 0:
         if at % CARD == 0:
