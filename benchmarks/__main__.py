@@ -27,9 +27,10 @@ SUBJECTS = (
     "ingest",
     "archive",
     "remote",
+    "fits",
     "imports",
 )
-_LIBRARIES = ("nuncius", "confluent-kafka", "fastavro", "msgspec", "pymongo", "numpy", "astropy")
+_LIBRARIES = ("nuncius", "confluent-kafka", "fastavro", "msgspec", "pymongo", "obstore", "numpy", "astropy")
 
 
 def main() -> None:

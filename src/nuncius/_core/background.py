@@ -72,6 +72,9 @@ def _background() -> _Background:
             "this process was forked from one that had already read remote files, whose connections it can't use; "
             'start worker processes with the method "spawn": multiprocessing.get_context("spawn")'
         )
+    if threading.current_thread() is _running.thread:
+        message = "sync code can't wait here: it would stop the loop that it waits for"
+        raise RuntimeError(message)
     return _running
 
 
@@ -85,9 +88,6 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     try:
         background = _background()
-        if threading.current_thread() is background.thread:
-            message = "sync code can't wait here: it would stop the loop that it waits for"
-            raise RuntimeError(message)
     except BaseException:
         work.close()
         raise
