@@ -254,18 +254,23 @@ class AsyncDriver:
         return client
 
     async def _gather(self, need: Gather) -> list[Outcome]:
+        if len(need.operations) == 1:
+            return [await self._outcome(need.operations[0])]  # a task of its own would only cost time
         slots = asyncio.Semaphore(need.limit)
 
         async def work(operation: Operation[Any]) -> Outcome:
             async with slots:
-                try:
-                    return Outcome(await self.run(operation))
-                except Exception as error:  # noqa: BLE001 - handed to who asked
-                    return Outcome(error=error)
+                return await self._outcome(operation)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work(operation)) for operation in need.operations]
         return [task.result() for task in tasks]
+
+    async def _outcome(self, operation: Operation[Any]) -> Outcome:
+        try:
+            return Outcome(await self.run(operation))
+        except Exception as error:  # noqa: BLE001 - handed to who asked
+            return Outcome(error=error)
 
     async def _once(self, need: Once) -> Any:
         known = self._running.setdefault(asyncio.get_running_loop(), {})

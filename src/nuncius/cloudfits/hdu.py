@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nuncius.cloudfits import blocks, images
+from nuncius.cloudfits.keywords import OF_TABLES, unreadable
 from nuncius.errors import FitsError
 
 if TYPE_CHECKING:
@@ -83,8 +84,13 @@ class HduDescription:
     @cached_property
     def name(self) -> str:
         """EXTNAME in upper case, as astropy shows it; ``PRIMARY`` for a primary HDU without one."""
-        name = self.get("EXTNAME", "")
-        return str(name).strip().upper() or ("PRIMARY" if self.index == 0 else "")
+        try:
+            name = self.get("EXTNAME", "")
+            if name == "COMPRESSED_IMAGE" and self.kind == "compressed image":
+                name = self.header.get("EXTNAME", "")  # of the table, and not of the image
+        except unreadable() as error:
+            raise self._damaged("its EXTNAME can't be read") from error
+        return str("" if name is None else name).strip().upper() or ("PRIMARY" if self.index == 0 else "")
 
     @cached_property
     def version(self) -> int:
@@ -193,20 +199,20 @@ class HduDescription:
         """
         name = key.upper().strip()
         quick = len(name) <= 8 and name not in _COMMENTARY and _STANDARD_NAME.issuperset(name)
-        if not quick or self.kind == "compressed image":
+        if not quick or (self.kind == "compressed image" and name != "EXTNAME" and OF_TABLES.fullmatch(name)):
             return self.header.get(key, default)
         field = blocks.card_of(self.raw, name)
         if field is None:
             # Such as HIERARCH, and cards without a value.
             return self.header.get(key, default) if self._is_odd(name) else default
-        value = blocks.value_of(self.raw, name)
-        if value is None or (isinstance(value, str) and value.endswith("&")):
+        value = blocks.read_value(field)
+        if value is None or (isinstance(value, str) and (value.endswith("&") or not value.isascii())):
             return self.header.get(key, default)
         return value
 
     def _is_odd(self, name: str) -> bool:
-        key = name.encode()
-        return key.ljust(8) in self.raw or b"HIERARCH" in self.raw
+        # After HIERARCH, in lower case, or without a value.
+        return name.encode() in self.raw.upper()
 
     def _integer(self, name: str) -> int:
         value = blocks.value_of(self.raw, name)

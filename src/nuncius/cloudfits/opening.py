@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from nuncius._core.operations import Source
     from nuncius.cloudfits.hdu import FileDescription
     from nuncius.cloudfits.index import HeaderIndex
 
@@ -115,7 +114,7 @@ def open_fits(
         retries=retries,
     )
     source = open_source(url, access)
-    walking = _walking(source, hdus, like, index, whole_file, overread_bytes, max_concurrency)
+    walking = _walking(url, hdus, like, index, whole_file, overread_bytes, max_concurrency)
     return RemoteFits(source, walking).open()
 
 
@@ -166,12 +165,12 @@ def open_async_fits(
         retries=retries,
     )
     source = open_source(url, access)
-    walking = _walking(source, hdus, like, index, whole_file, overread_bytes, max_concurrency)
+    walking = _walking(url, hdus, like, index, whole_file, overread_bytes, max_concurrency)
     return _AwaitableFits(source, walking)
 
 
 def _walking(
-    source: Source,
+    url: str | os.PathLike[str],
     hdus: int | str | None,
     like: AsyncRemoteFits | RemoteFits | FileDescription | None,
     index: str | os.PathLike[str] | pa.Table | HeaderIndex | None,
@@ -192,7 +191,7 @@ def _walking(
     if index is not None:
         from nuncius.cloudfits.index import HeaderIndex
 
-        known = HeaderIndex.of(index).find(source.url)
+        known = HeaderIndex.of(index).find(url)  # also by what its query says
     return Walking(
         hdus=hdus,
         like=like.description if isinstance(like, (AsyncRemoteFits, RemoteFits)) else like,
