@@ -44,13 +44,25 @@ def test_of_many_gaps_only_so_much_is_read_over():
     assert len(many) == 1000 - 600_000 // 59_996
 
 
+def test_short_gaps_are_always_read_over():
+    """Or one column of a table of a million rows would be a million requests."""
+    starts = np.arange(1_000_000) * 72
+    assert spans(starts, starts + 8, budget=0) == ([(0, 72 * 999_999 + 8)], 8_000_000)
+
+
 def test_the_shortest_gaps_are_read_over_first():
-    starts, ends = (
-        [0, 1010, 1510, 3000],
-        [10, 1020, 1520, 3010],
-    )  # gaps of 1000, 490 and 1480; 40 bytes are wanted
-    assert spans(starts, ends, budget=500)[0] == [(0, 10), (1010, 1520), (3000, 3010)]
-    assert spans(starts, ends, budget=1500)[0] == [(0, 1520), (3000, 3010)]
+    starts, ends = [0, 10_010, 15_020, 40_000], [10, 10_020, 15_030, 40_010]  # gaps of 10000, 5000 and 24970
+    assert spans(starts, ends, budget=6000)[0] == [(0, 10), (10_010, 15_030), (40_000, 40_010)]
+    assert spans(starts, ends, budget=15_000)[0] == [(0, 15_030), (40_000, 40_010)]
+
+
+def test_a_hundred_thousand_requests_are_too_many():
+    one, file = reader()
+    one.size = 10**11
+    starts = np.arange(100_001) * 900_000
+    with pytest.raises(UnsupportedError, match="100,001 requests"):
+        run(one.read(starts, starts + 4), file)
+    assert file.ranges == []
 
 
 def test_ranges_come_back_as_they_were_asked_for():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuncius._core.jsontext import to_text
+from nuncius._core.terminal import plain_text
 from nuncius.archives.documents import survey_of_catalog
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
         numeric = all(isinstance(value, (int, float)) for value in values if value is not None)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(_text(name, row.get(name)) for name in names))
+        table.add_row(*(plain_text(_text(name, row.get(name))) for name in names))
     console = Console(soft_wrap=False)
     if not console.is_terminal:
         console = Console(width=200)  # a file or a pipe has no width: don't cut the ids

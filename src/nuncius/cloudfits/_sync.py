@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius._core.runners import Runner
+from nuncius._core.terminal import plain_text
 from nuncius.cloudfits import cutouts, images, tables, whole
 from nuncius.cloudfits.hdu import HduDescription, find_hdu, info_rows
 from nuncius.cloudfits.headers import describe_file
@@ -348,7 +349,7 @@ class RemoteFits:
             numeric = all(isinstance(row[name], int) for row in rows)
             lines.add_column(name, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
-            lines.add_row(*("" if row[name] is None else f"{row[name]}" for name in names))
+            lines.add_row(*("" if row[name] is None else plain_text(row[name]) for name in names))
         console = Console()
         if not console.is_terminal:
             console = Console(width=200)  # a file or a pipe has no width

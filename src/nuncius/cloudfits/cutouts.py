@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Call
 from nuncius.cloudfits import images
-from nuncius.errors import ConfigurationError, NotFoundError, UnsupportedError
+from nuncius.cloudfits.keywords import unreadable
+from nuncius.errors import ConfigurationError, FitsError, NotFoundError, UnsupportedError
 
 if TYPE_CHECKING:
     from astropy.nddata import Cutout2D
@@ -40,14 +42,22 @@ def _frame(
     import numpy as np
     from astropy.nddata import Cutout2D
     from astropy.nddata.utils import NoOverlapError, PartialOverlapError
+    from astropy.wcs import NoConvergence
 
     if hdu.kind not in {"image", "compressed image"} or len(hdu.shape) < 2:
         raise UnsupportedError(
             f"HDU {hdu.index} of {hdu.url} has no image of two axes to cut from: it is {hdu.kind} of shape {hdu.shape}",
             url=hdu.url,
         )
-    if isinstance(position, tuple) and len(position) != 2:
+    on_sky = hasattr(position, "to_string")
+    if not on_sky and np.shape(position) != (2,):
         raise ConfigurationError("a position is a SkyCoord, or (x, y) in pixels counted from 0")
+    wcs = _wcs_of(hdu) if wcs is None else wcs
+    if wcs is None and (on_sky or hasattr(size, "unit")):
+        raise UnsupportedError(
+            f"HDU {hdu.index} of {hdu.url} has no WCS of the sky: give position and size in pixels, or wcs=",
+            url=hdu.url,
+        )
     # One number that stands for all pixels of the image: it takes no memory, however large the image is.
     dtype = np.dtype(float) if hdu.dtype is None else hdu.dtype
     stand_in = np.broadcast_to(np.zeros((), dtype=dtype), hdu.shape[-2:])
@@ -56,11 +66,13 @@ def _frame(
             stand_in,
             position,
             size,
-            wcs=_wcs_of(hdu) if wcs is None else wcs,
+            wcs=wcs,
             mode=mode,
             fill_value=np.nan if fill_value is None else fill_value,
         )
-    except (NoOverlapError, PartialOverlapError) as error:
+    except (NoConvergence, NoOverlapError, PartialOverlapError, ValueError) as error:
+        if type(error) is ValueError and "invalid values" not in str(error):  # NaN: the other side of the sky
+            raise
         raise NotFoundError(
             f"the cutout around {_text(position)} is not on HDU {hdu.index} of {hdu.url}, an image of "
             f"{hdu.shape[-1]} x {hdu.shape[-2]} pixels" + ("" if mode == "trim" else f" (mode={mode!r})"),
@@ -85,9 +97,7 @@ def _filled(cutout: Cutout2D, values: Any) -> Cutout2D:
 
 def _wcs_of(hdu: HduDescription) -> WCS | None:
     """Return the celestial WCS of an image; None if it has none."""
-    import warnings
-
-    from astropy.wcs import WCS, FITSFixedWarning
+    from astropy.wcs import WCS, FITSFixedWarning, WcsError
 
     header = hdu.header
     tables = [key for key in ("CPDIS1", "CPDIS2", "D2IMDIS1", "D2IMDIS2") if key in header]
@@ -103,8 +113,21 @@ def _wcs_of(hdu: HduDescription) -> WCS | None:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)  # old dates and units, brought into today's form
-        wcs = WCS(header)
-        return wcs.celestial if wcs.has_celestial else None
+        try:
+            wcs = WCS(header)
+            celestial = wcs.celestial if wcs.has_celestial else None
+        except (
+            *unreadable(),
+            WcsError,
+            MemoryError,
+        ) as error:  # wcslib calls some bad values a lack of memory
+            raise FitsError(
+                f"the WCS of HDU {hdu.index} of {hdu.url} can't be understood ({type(error).__name__}); give wcs= to "
+                "cut by another one",
+                url=hdu.url,
+                position=f"HDU {hdu.index}",
+            ) from error
+    return celestial
 
 
 def _text(position: Any) -> str:

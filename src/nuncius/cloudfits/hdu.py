@@ -84,12 +84,9 @@ class HduDescription:
     @cached_property
     def name(self) -> str:
         """EXTNAME in upper case, as astropy shows it; ``PRIMARY`` for a primary HDU without one."""
-        try:
-            name = self.get("EXTNAME", "")
-            if name == "COMPRESSED_IMAGE" and self.kind == "compressed image":
-                name = self.header.get("EXTNAME", "")  # of the table, and not of the image
-        except unreadable() as error:
-            raise self._damaged("its EXTNAME can't be read") from error
+        name = self.get("EXTNAME", "")
+        if name == "COMPRESSED_IMAGE" and self.kind == "compressed image":
+            name = self.header.get("EXTNAME", "")  # of the table, and not of the image
         return str("" if name is None else name).strip().upper() or ("PRIMARY" if self.index == 0 else "")
 
     @cached_property
@@ -173,6 +170,11 @@ class HduDescription:
         """The header, as `astropy.io.fits.open` shows it; made when it is first touched.
 
         Of a compressed image it is the header of the image; `raw` has that of the table.
+
+        Raises
+        ------
+        FitsError
+            If a compressed image is described in an impossible way.
         """
         from astropy.io import fits
 
@@ -184,8 +186,11 @@ class HduDescription:
             warnings.filterwarnings(
                 "ignore", "File may have been truncated"
             )  # there is no data, and none is needed
-            with fits.open(io.BytesIO(primary + self.raw), memmap=False, lazy_load_hdus=False) as opened:
-                return opened[1].header
+            try:
+                with fits.open(io.BytesIO(primary + self.raw), memmap=False, lazy_load_hdus=False) as opened:
+                    return opened[1].header
+            except unreadable() as error:
+                raise self._damaged(f"its header is no header of an image ({error})") from error
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a keyword; found without parsing the other cards, where that can be done.
@@ -196,19 +201,27 @@ class HduDescription:
             The keyword, in any case.
         default : object
             Returned if there is no such keyword.
+
+        Raises
+        ------
+        FitsError
+            If its card can't be read.
         """
         name = key.upper().strip()
         quick = len(name) <= 8 and name not in _COMMENTARY and _STANDARD_NAME.issuperset(name)
-        if not quick or (self.kind == "compressed image" and name != "EXTNAME" and OF_TABLES.fullmatch(name)):
+        if quick and (self.kind != "compressed image" or name == "EXTNAME" or not OF_TABLES.fullmatch(name)):
+            field = blocks.card_of(self.raw, name)
+            if field is None and not self._is_odd(name):
+                return default
+            value = None if field is None else blocks.read_value(field)
+            if value is not None and not (
+                isinstance(value, str) and (value.endswith("&") or not value.isascii())
+            ):
+                return value
+        try:
             return self.header.get(key, default)
-        field = blocks.card_of(self.raw, name)
-        if field is None:
-            # Such as HIERARCH, and cards without a value.
-            return self.header.get(key, default) if self._is_odd(name) else default
-        value = blocks.read_value(field)
-        if value is None or (isinstance(value, str) and (value.endswith("&") or not value.isascii())):
-            return self.header.get(key, default)
-        return value
+        except unreadable() as error:
+            raise self._damaged(f"the value of {key} can't be read") from error
 
     def _is_odd(self, name: str) -> bool:
         # After HIERARCH, in lower case, or without a value.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import operator
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuncius._core.operations import Call
 from nuncius.cloudfits import blocks
+from nuncius.cloudfits.ranges import MOST_RUNS
 from nuncius.errors import TruncatedFitsError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ def _runs(
             url=hdu.url,
             position=f"HDU {hdu.index}",
         )
-    reader.check_size(int(np.prod([float(len(axis.indices)) for axis in axes])) * width)
+    reader.check_size(math.prod(len(axis.indices) for axis in axes) * width)
     base, length, inner = hdu.data_offset, width, len(axes)
     while inner and axes[inner - 1].whole_run:
         inner -= 1
@@ -191,6 +193,13 @@ def _runs(
         length = (after - first) * strides[inner]
         if after - first != hdu.shape[inner]:
             break
+    runs = math.prod(len(axis.indices) for axis in axes[:inner])
+    if runs > MOST_RUNS:
+        raise UnsupportedError(
+            f"this section of HDU {hdu.index} of {hdu.url} lies in {runs:,} separate places; ask for what lies together in "
+            "the file: the last axis runs fastest",
+            url=hdu.url,
+        )
     starts = np.array([base], dtype=np.int64)
     for axis, stride in zip(axes[:inner], strides[:inner], strict=True):
         starts = np.add.outer(starts, axis.indices * stride)

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from nuncius._core.operations import Operation, Piece, Source
 
 MERGE_GAP = 64 * 1024  # bytes: reading over so much takes less time than another request
-MERGE_BUDGET = 16 << 20  # bytes: how much may be read over in all, unless it is little beside what is wanted
+MERGE_BUDGET = 256 << 20  # bytes: how much may be read over in all, unless it is little beside what is wanted
+SHORT_GAP = 4 * 1024  # bytes: always read over, such as the other columns of a table
 LONGEST = 8 << 20  # bytes: what is longer is asked for in parts, side by side
 MOST_BYTES = 4 << 30  # in one call: nobody waits for more by accident
+MOST_REQUESTS = 100_000  # in one call; they would take minutes
+MOST_RUNS = 20_000_000  # of a section: their places alone fill some hundred megabytes
 CONCURRENCY = 64
 
 
@@ -65,7 +68,8 @@ def plan(starts: ArrayLike, ends: ArrayLike, *, gap: int = MERGE_GAP, budget: in
     gap : int
         The longest gap in bytes that is read over.
     budget : int
-        How many bytes may be read over in all; four times what is wanted, if that is more. The shortest gaps go first.
+        How many bytes may be read over in all; four times what is wanted, if that is more. The shortest gaps go first, and
+        those of up to 4 KiB cost nothing.
     """
     import numpy as np
 
@@ -79,7 +83,7 @@ def plan(starts: ArrayLike, ends: ArrayLike, *, gap: int = MERGE_GAP, budget: in
     gaps = np.maximum(first[1:] - reach[:-1], 0)
     wanted = int(last.max() - first[0] - gaps.sum())
     bridged = gaps <= gap
-    candidates = np.flatnonzero(bridged)
+    candidates = np.flatnonzero(bridged & (gaps > SHORT_GAP))
     shortest = candidates[np.argsort(gaps[candidates], kind="stable")]
     bridged[shortest[np.cumsum(gaps[shortest]) > max(budget, 4 * wanted)]] = False
     heads = np.concatenate(([0], np.flatnonzero(~bridged) + 1))
@@ -117,27 +121,46 @@ class Pieces:
         offset = start - self._begins[at]
         return self._spans[at][offset : offset + end - start]
 
+    def joined(self, starts: ArrayLike) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return all bytes that were read as one array, and where in it those are that begin at `starts` in the file.
+
+        Nobody looks whether they were read; `gather` does.
+        """
+        import numpy as np
+
+        wanted = np.asarray(starts, dtype=np.int64)
+        if not self._spans:
+            return np.empty(0, dtype=np.uint8), np.zeros(len(wanted), dtype=np.int64)
+        parts = [np.frombuffer(span, dtype=np.uint8) for span in self._spans]
+        begins = np.asarray(self._begins, dtype=np.int64)
+        lengths = np.array([len(part) for part in parts], dtype=np.int64)
+        shifts = np.cumsum(lengths) - lengths - begins
+        at = np.maximum(np.searchsorted(begins, wanted, side="right") - 1, 0)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), wanted + shifts[at]
+
     def gather(self, starts: ArrayLike, length: int) -> NDArray[np.uint8]:
-        """Return runs of the same length one after the other, shape (n * length,), as a new array."""
+        """Return runs of the same length one after the other, shape (n * length,), as a new array.
+
+        Raises
+        ------
+        KeyError
+            If one of them was not read.
+        """
         import numpy as np
 
         runs = np.asarray(starts, dtype=np.int64)
-        out = np.empty((len(runs), length), dtype=np.uint8)
         if length == 0 or not len(runs):
-            return out.reshape(-1)
-        spans = np.searchsorted(np.asarray(self._begins), runs, side="right") - 1
-        if spans.min() < 0:
-            raise KeyError((int(runs.min()), int(runs.min()) + length))
-        for number in np.unique(spans):
-            mine = np.flatnonzero(spans == number)
-            span = np.frombuffer(self._spans[number], dtype=np.uint8)
-            offsets = runs[mine] - self._begins[number]
-            if offsets.max() + length > len(span):
-                raise KeyError((int(runs[mine].max()), int(runs[mine].max()) + length))
-            # A view of the span in which line k is the run that begins at byte k.
-            lines = np.lib.stride_tricks.sliding_window_view(span, length)
-            out[mine] = lines[offsets]
-        return out.reshape(-1)
+            return np.empty(0, dtype=np.uint8)
+        begins = np.asarray(self._begins, dtype=np.int64)
+        ends = begins + [len(span) for span in self._spans]
+        at = np.searchsorted(begins, runs, side="right") - 1
+        missing = (at < 0) | (runs + length > ends[at]) if len(begins) else np.ones(len(runs), dtype=bool)
+        if missing.any():
+            first = int(runs[np.argmax(missing)])
+            raise KeyError((first, first + length))
+        joined, places = self.joined(runs)
+        # A view in which line k is the run that begins at byte k.
+        return np.lib.stride_tricks.sliding_window_view(joined, length)[places].reshape(-1)
 
 
 class Reader:
@@ -202,7 +225,8 @@ class Reader:
         wanted = plan(starts, ends, gap=gap)
         if not len(wanted.starts):
             return Pieces({})
-        self._check(int(wanted.starts[0]), int(wanted.ends.max()), int((wanted.ends - wanted.starts).sum()))
+        total = int((wanted.ends - wanted.starts).sum())
+        self._check(int(wanted.starts[0]), int(wanted.ends.max()), total, len(wanted.starts))
         spans: dict[int, Any] = {}
         parts = []
         for start, end in zip(wanted.starts.tolist(), wanted.ends.tolist(), strict=True):
@@ -242,7 +266,7 @@ class Reader:
             )
         return piece.data
 
-    def _check(self, start: int, end: int, total: int) -> None:
+    def _check(self, start: int, end: int, total: int, requests: int) -> None:
         if start < 0 or end > self.size:
             raise TruncatedFitsError(
                 f"{self.source.url} ends at byte {self.size:,}, and what was asked for goes to byte {end:,}: the file "
@@ -251,6 +275,12 @@ class Reader:
                 position=f"byte {self.size}",
             )
         self.check_size(total)
+        if requests > MOST_REQUESTS:
+            raise UnsupportedError(
+                f"this would take {requests:,} requests to {self.source.url}: what is wanted lies in that many places far "
+                "apart. Ask for what lies together in the file: the last axis of an array runs fastest",
+                url=self.source.url,
+            )
 
     def check_size(self, total: int) -> None:
         """Raise UnsupportedError if so many bytes are more than anybody wants to wait for."""

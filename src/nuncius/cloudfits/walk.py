@@ -86,6 +86,8 @@ def walk(
         if found and state.size - begin < blocks.CARD:
             trailing = state.size - begin
             break
+        if not state.has(begin) and not found:
+            raise state.endless(begin, 0, state.size)
         if not state.has(begin):
             guesses = _guesses_of(like, begin) or predict(found, state.size)
             yield from state.look(begin, guesses, len(found[-1].raw) if found else 0)
@@ -177,7 +179,7 @@ class _Walk:
             total += max(known, self.overread)
             if there >= self.size or known > blocks.MOST_HEADER_BYTES:
                 if place == begin:
-                    raise self._endless(begin, index, known)
+                    raise self.endless(begin, index, known)
                 continue
             if place == begin or total <= _WAVE_BYTES:
                 wanted.append((there, max(known, self.overread)))
@@ -253,7 +255,8 @@ class _Walk:
     def _unfinished(self, place: int) -> bool:
         return self.begins_header(place, primary=False) and self.header_length(place) is None
 
-    def _endless(self, begin: int, index: int, known: int) -> FitsError:
+    def endless(self, begin: int, index: int, known: int) -> FitsError:
+        """Return the error for a header without an end."""
         end = blocks.find_end(self._pieces[self._piece_of(begin)], begin - self._piece_of(begin))
         hint = f"; hdus={index} opens those before it" if index else ""
         if known > blocks.MOST_HEADER_BYTES:
