@@ -12,6 +12,7 @@
 from nuncius.archives.opening import open_async_archive as open_archive
 from nuncius.brokers import open_async_publisher as open_publisher
 from nuncius.brokers import open_async_stream as open_stream
+from nuncius.cloudfits.many import read_async_headers as read_headers
 from nuncius.cloudfits.opening import open_async_fits as open_fits
 
-__all__ = ["open_archive", "open_fits", "open_publisher", "open_stream"]
+__all__ = ["open_archive", "open_fits", "open_publisher", "open_stream", "read_headers"]

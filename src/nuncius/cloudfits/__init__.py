@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from nuncius.cloudfits.opening import open_fits
     from nuncius.cloudfits.ranges import Stats
     from nuncius.cloudfits.scan import scan_headers
+    from nuncius.cloudfits.side_by_side import FailedFile
 
 _HOMES = {
     "AsyncRemoteFits": "_async",
     "AsyncRemoteHdu": "_async",
+    "FailedFile": "side_by_side",
     "FileDescription": "hdu",
     "HduDescription": "hdu",
     "HeaderIndex": "index",
@@ -36,6 +38,7 @@ _HOMES = {
 __all__ = [
     "AsyncRemoteFits",
     "AsyncRemoteHdu",
+    "FailedFile",
     "FileDescription",
     "HduDescription",
     "HeaderIndex",

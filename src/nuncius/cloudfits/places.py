@@ -167,7 +167,7 @@ def _link(url: str, endpoint: str | None) -> Place:
         host, port = "", None
     if not host:
         # A password with a slash would be taken for a port.
-        shown = re.sub(r"(?<=://).*@", "", _shown(url))
+        shown = re.sub(r"(?<=://).*@", "", shown_url(url))
         raise ConfigurationError(f"{shown!r} is no address: a link is https://host/path")
     # What has a query asks for something of its own (a presigned link, a service), and goes as it is.
     if not parts.query and not parts.fragment and not parts.username:
@@ -180,7 +180,7 @@ def _link(url: str, endpoint: str | None) -> Place:
         if place is not None:
             return place
     address = url.partition("#")[0]
-    return Place("http", _shown(url), address, service=parts.netloc.rpartition("@")[2])
+    return Place("http", shown_url(url), address, service=parts.netloc.rpartition("@")[2])
 
 
 def _of_endpoint(url: str, endpoint: str) -> Place:
@@ -247,10 +247,10 @@ def _odd(key: str) -> bool:
 def _check_key(url: str, bucket: str, key: str, form: str) -> None:
     # '*' and '?' may stand in keys; a place whose key is a pattern or a folder is made all the same, for listings.
     if not bucket or "@" in bucket:
-        raise ConfigurationError(f"{_shown(url)!r} names no object: it is written {form}")
+        raise ConfigurationError(f"{shown_url(url)!r} names no object: it is written {form}")
     if key and _odd(key.removesuffix("/")):
         raise ConfigurationError(
-            f"{_shown(url)!r}: a key with an empty part, '.' or '..' between its slashes can't be asked for in this way; "
+            f"{shown_url(url)!r}: a key with an empty part, '.' or '..' between its slashes can't be asked for in this way; "
             "use its https:// link or a presigned one"
         )
 
@@ -270,6 +270,6 @@ def _file(path: str | bytes) -> Place:
     return Place("file", full, full, service="file", key=full)
 
 
-def _shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """Return a URL without query, fragment and user name."""
     return _USER.sub("", re.split(r"[?#]", url, maxsplit=1)[0])

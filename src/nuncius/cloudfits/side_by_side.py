@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuncius._core import background
 from nuncius._core.drivers import AsyncDriver
-from nuncius.cloudfits.places import _shown, find_place
+from nuncius.cloudfits.places import shown_url, find_place
 from nuncius.cloudfits.ranges import Stats
 from nuncius.cloudfits.stores import open_source
 from nuncius.cloudfits.walk import OVERREAD, walk
@@ -232,7 +232,7 @@ def shown_url(url: Any) -> str:
     try:
         return find_place(url).url
     except ConfigurationError:
-        return _shown(str(url))
+        return shown_url(str(url))
 
 
 # Both colours ------------------------------------------------------------------------------------------------------------
