@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuncius._core import background
 from nuncius._core.drivers import AsyncDriver
-from nuncius.cloudfits.places import shown_url, find_place
+from nuncius.cloudfits.places import find_place, shown_url
 from nuncius.cloudfits.ranges import Stats
 from nuncius.cloudfits.stores import open_source
 from nuncius.cloudfits.walk import OVERREAD, walk
@@ -185,7 +185,7 @@ class Reading:
         try:
             found = await self._describe(url)
         except NunciusError as error:
-            found = FailedFile(error.url or shown_url(url), error)
+            found = FailedFile(error.url or url_to_show(url), error)
         self._done[number] = Result(number, url, found)
 
     async def _describe(self, url: str | os.PathLike[str]) -> FileDescription:
@@ -227,7 +227,7 @@ def _likeness(primary: HduDescription, size: int) -> tuple[int, bytes]:
     return size, b"".join(primary.raw[column::80] for column in range(8))
 
 
-def shown_url(url: Any) -> str:
+def url_to_show(url: Any) -> str:
     """Return a URL as it may be shown."""
     try:
         return find_place(url).url

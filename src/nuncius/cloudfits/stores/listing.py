@@ -15,6 +15,7 @@ from nuncius.cloudfits.places import find_place
 from nuncius.cloudfits.stores.clients import find_login
 from nuncius.cloudfits.stores.files import tag
 from nuncius.cloudfits.stores.objects import ObjectSource
+from nuncius.cloudfits.stores.problems import Failure
 from nuncius.cloudfits.stores.sessions import Session
 from nuncius.errors import NotFoundError, UnsupportedError
 
@@ -113,10 +114,21 @@ async def _objects(place: Place, access: Access) -> AsyncIterator[Listed]:
         yield Listed(place.address, piece.size, piece.etag)
 
 
-async def _matching(session: Session, folder: str, parts: Sequence[str]) -> AsyncIterator[dict[str, Any]]:
+async def _matching(
+    session: Session, folder: str, parts: Sequence[str], *, in_pattern: bool = False
+) -> AsyncIterator[dict[str, Any]]:
     """Yield the objects below a folder that match the parts of a pattern; all, if there are no more parts."""
     while parts and not _MAGIC.search(parts[0]):
         folder, parts = f"{folder}{parts[0]}/", parts[1:]
+    if in_pattern and not parts:
+        # What stands behind a pattern, as in night-*/image.fits, is an object first.
+        name = folder.removesuffix("/")
+        found = await session.ask(
+            lambda store, _: store.head_async(name), returned=lambda failure: failure.status == 404
+        )
+        if not isinstance(found, Failure):
+            yield found
+            return
     if not parts or "**" in parts:
         async for meta in _all_below(session, folder):
             if not parts or _fits(parts, meta["path"].removeprefix(folder).split("/")):
@@ -132,7 +144,8 @@ async def _matching(session: Session, folder: str, parts: Sequence[str]) -> Asyn
         return
     for below in here["common_prefixes"]:
         if fnmatch.fnmatchcase(below.removesuffix("/").rpartition("/")[2], parts[0]):
-            async for meta in _matching(session, f"{below.removesuffix('/')}/", parts[1:]):
+            under = f"{below.removesuffix('/')}/"
+            async for meta in _matching(session, under, parts[1:], in_pattern=True):
                 yield meta
 
 
