@@ -78,7 +78,7 @@ def ls(urls: tuple[str, ...], hdus: bool, whole_file: bool, as_json: bool, acces
     \b
     Examples:
       nuncius fits ls s3://BUCKET/cube.fits
-      nuncius fits ls 's3://BUCKET/2026-11-20/*.fits'
+      nuncius fits ls s3://BUCKET/2026-11-20/
     """
     given = [url_of(url) for url in urls]
     if len(given) == 1 and not is_listing(given[0], access):
@@ -164,7 +164,7 @@ def _facts(file: FileDescription) -> dict[str, Any]:
     "keys",
     multiple=True,
     metavar="KEY",
-    help="Only this keyword, such as EXPTIME or 'CRVAL*'; may be repeated.",
+    help="Only this keyword, such as EXPTIME, or those of a pattern, such as 'CRVAL?'; may be repeated.",
 )
 @HDU
 @WHOLE_FILE

@@ -69,7 +69,7 @@ def scan(
 
     \b
     Examples:
-      nuncius fits scan 's3://BUCKET/2026-11-20/*.fits' -k EXPTIME -k FILTER -o headers.parquet
+      nuncius fits scan s3://BUCKET/2026-11-20/ -k EXPTIME -k FILTER -o headers.parquet
       nuncius fits scan --from-file urls.txt -o headers.parquet
 
     Exit code 1 if some files could not be read.
