@@ -339,10 +339,11 @@ class RemoteFits:
         """Print a line for each HDU: its name, kind and shape, and where it is."""
         from rich.console import Console
         from rich.table import Table as Lines
+        from rich.text import Text
 
         rows = info_rows(self.description)
         lines = Lines(
-            title=self._title(), title_justify="left", box=None, header_style="bold", pad_edge=False
+            title=Text(self._title()), title_justify="left", box=None, header_style="bold", pad_edge=False
         )
         names = [name for name in rows[0] if any(row[name] is not None for row in rows)]
         for name in names:

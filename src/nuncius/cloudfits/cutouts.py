@@ -58,6 +58,7 @@ def _frame(
             f"HDU {hdu.index} of {hdu.url} has no WCS of the sky: give position and size in pixels, or wcs=",
             url=hdu.url,
         )
+    images.check_shape(hdu, hdu.shape)
     # One number that stands for all pixels of the image: it takes no memory, however large the image is.
     dtype = np.dtype(float) if hdu.dtype is None else hdu.dtype
     stand_in = np.broadcast_to(np.zeros((), dtype=dtype), hdu.shape[-2:])
@@ -116,14 +117,10 @@ def _wcs_of(hdu: HduDescription) -> WCS | None:
         try:
             wcs = WCS(header)
             celestial = wcs.celestial if wcs.has_celestial else None
-        except (
-            *unreadable(),
-            WcsError,
-            MemoryError,
-        ) as error:  # wcslib calls some bad values a lack of memory
+        except (*unreadable(), WcsError) as error:
             raise FitsError(
-                f"the WCS of HDU {hdu.index} of {hdu.url} can't be understood ({type(error).__name__}); give wcs= to "
-                "cut by another one",
+                f"HDU {hdu.index} of {hdu.url} has a WCS that can't be used ({type(error).__name__}: "
+                f"{' '.join(str(error).split())}); give another one with wcs=, or take .section[...] by pixels",
                 url=hdu.url,
                 position=f"HDU {hdu.index}",
             ) from error

@@ -83,11 +83,15 @@ class HduDescription:
 
     @cached_property
     def name(self) -> str:
-        """EXTNAME in upper case, as astropy shows it; ``PRIMARY`` for a primary HDU without one."""
+        """EXTNAME in upper case, as astropy shows it; ``PRIMARY`` for a primary HDU without one.
+
+        Control characters, which FITS forbids and terminals obey, are question marks.
+        """
         name = self.get("EXTNAME", "")
         if name == "COMPRESSED_IMAGE" and self.kind == "compressed image":
             name = self.header.get("EXTNAME", "")  # of the table, and not of the image
-        return str("" if name is None else name).strip().upper() or ("PRIMARY" if self.index == 0 else "")
+        shown = _shown(str("" if name is None else name).strip().upper())
+        return shown or ("PRIMARY" if self.index == 0 else "")
 
     @cached_property
     def version(self) -> int:
@@ -108,7 +112,7 @@ class HduDescription:
         """
         if self.structure.groups:
             return "random groups"
-        kind = _KINDS.get(self.xtension, self.xtension.lower())
+        kind = _KINDS.get(self.xtension, _shown(self.xtension.lower()))
         if kind == "table" and blocks.value_of(self.raw, "ZIMAGE") is True:
             return "compressed image"
         return "empty" if kind == "image" and not self.structure.naxis else kind
@@ -331,6 +335,10 @@ def info_rows(file: FileDescription) -> list[dict[str, Any]]:
         }
         for hdu in file.hdus
     ]
+
+
+def _shown(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _shape_text(hdu: HduDescription) -> str:

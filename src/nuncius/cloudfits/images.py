@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuncius._core.operations import Call
 from nuncius.cloudfits import blocks
+from nuncius.cloudfits.keywords import unreadable
 from nuncius.cloudfits.ranges import MOST_RUNS
-from nuncius.errors import TruncatedFitsError, UnsupportedError
+from nuncius.errors import FitsError, TruncatedFitsError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,8 @@ _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 class Axis(NamedTuple):
     """What is taken of one axis: some of its indices, in some order."""
 
-    indices: NDArray[np.int64]
+    indices: range | NDArray[np.int64]
+    """A slice is a range: it takes no memory, whatever length a header claims."""
     kept: bool
     """False if it was given as one number, so that the result lacks the axis."""
 
@@ -40,14 +42,24 @@ class Axis(NamedTuple):
         """From the lowest index to after the highest."""
         if not len(self.indices):
             return 0, 0
+        if isinstance(self.indices, range):
+            return min(self.indices[0], self.indices[-1]), max(self.indices[0], self.indices[-1]) + 1
         return int(self.indices.min()), int(self.indices.max()) + 1
 
     @property
     def whole_run(self) -> bool:
         """Whether it is one index after the other, upwards."""
+        if isinstance(self.indices, range):
+            return self.indices.step == 1 or (self.indices.step > 0 and len(self.indices) < 2)
         first, after = self.box
         count = len(self.indices)
         return after - first == count and (count < 2 or bool((self.indices[1:] > self.indices[:-1]).all()))
+
+    def take(self, values: NDArray[Any], number: int) -> NDArray[Any]:
+        """Take the indices, counted from the lowest, of the axis of that number."""
+        import numpy as np
+
+        return np.take(values, np.asarray(self.indices, dtype=np.int64) - self.box[0], axis=number)
 
 
 def axes_of(key: Any, shape: Sequence[int]) -> list[Axis]:
@@ -85,12 +97,12 @@ def _axis(key: Any, length: int, number: int) -> Axis:
     import numpy as np
 
     if isinstance(key, slice):
-        return Axis(np.arange(*key.indices(length), dtype=np.int64), kept=True)
+        return Axis(range(*key.indices(length)), kept=True)
     if _is_number(key):
         index = operator.index(key)
         if not -length <= index < length:
             raise IndexError(f"index {index} is out of bounds for axis {number} of {length}")
-        return Axis(np.array([index % length], dtype=np.int64), kept=False)
+        return Axis(range(index % length, index % length + 1), kept=False)
     given = np.asarray(key)
     if given.ndim != 1 or not (
         given.dtype == bool or np.issubdtype(given.dtype, np.integer) or not len(given)
@@ -117,6 +129,7 @@ def read_section(reader: Reader, hdu: HduDescription, key: Any) -> Operation[Any
             f"HDU {hdu.index} of {hdu.url} has no image but is: {hdu.kind}. Tables are read by .rows() and .columns()",
             url=hdu.url,
         )
+    check_shape(hdu, hdu.shape)
     axes = axes_of(key, hdu.shape)
     shape = tuple(len(axis.indices) for axis in axes)
     if hdu.kind == "compressed image":
@@ -125,6 +138,20 @@ def read_section(reader: Reader, hdu: HduDescription, key: Any) -> Operation[Any
         values = yield from _plain(reader, hdu, axes)
     result = values.reshape([count for count, axis in zip(shape, axes, strict=True) if axis.kept])
     return result if result.ndim else result[()]
+
+
+def check_shape(hdu: HduDescription, shape: Sequence[int]) -> None:
+    """Raise UnsupportedError if there can be no array of the shape that a header claims."""
+    import numpy as np
+
+    try:
+        np.empty((0, *shape), dtype=np.uint8)
+    except ValueError as error:
+        raise UnsupportedError(
+            f"HDU {hdu.index} of {hdu.url} claims {len(hdu.shape)} axes of {list(hdu.shape[:9])} pixels, and numpy has no "
+            f"such array: {error}",
+            url=hdu.url,
+        ) from error
 
 
 def _compressed(reader: Reader, hdu: HduDescription, axes: Sequence[Axis]) -> Operation[NDArray[Any]]:
@@ -136,9 +163,9 @@ def _compressed(reader: Reader, hdu: HduDescription, axes: Sequence[Axis]) -> Op
     if any(first == after for first, after in box):
         return np.empty([len(axis.indices) for axis in axes], dtype=hdu.dtype)
     values: NDArray[Any] = yield from tiles.read_tiles(reader, hdu, box)
-    for number, (axis, (first, _)) in enumerate(zip(axes, box, strict=True)):
+    for number, axis in enumerate(axes):
         if not axis.whole_run:
-            values = np.take(values, axis.indices - first, axis=number)
+            values = axis.take(values, number)
     return values
 
 
@@ -146,10 +173,10 @@ def _plain(reader: Reader, hdu: HduDescription, axes: Sequence[Axis]) -> Operati
     import numpy as np
 
     shape = [len(axis.indices) for axis in axes]
+    if 0 in shape:
+        return np.empty(shape, dtype=hdu.dtype)
     width = abs(hdu.bitpix) // 8
     starts, length = _runs(reader, hdu, axes, width)
-    if not len(starts) or not length:
-        return np.empty(shape, dtype=hdu.dtype)
     pieces = yield from reader.read(starts, starts + length)
     data = (
         pieces.get(int(starts[0]), int(starts[0]) + length)
@@ -177,7 +204,7 @@ def _runs(
         + sum((axis.box[1] - 1) * stride for axis, stride in zip(axes, strides, strict=True))
         + width
     )
-    if all(len(axis.indices) for axis in axes) and last > reader.size:
+    if last > reader.size:
         raise TruncatedFitsError(
             f"{hdu.url} ends at byte {reader.size:,}, and this section of HDU {hdu.index} goes to byte {last:,}: the "
             "file was cut when it was written or copied, or its header claims too much",
@@ -202,7 +229,7 @@ def _runs(
         )
     starts = np.array([base], dtype=np.int64)
     for axis, stride in zip(axes[:inner], strides[:inner], strict=True):
-        starts = np.add.outer(starts, axis.indices * stride)
+        starts = np.add.outer(starts, np.asarray(axis.indices, dtype=np.int64) * stride)
     return starts.reshape(-1), length
 
 
@@ -238,8 +265,15 @@ def decode(hdu: HduDescription, data: Any, shape: Sequence[int]) -> NDArray[Any]
     head = b"".join(line.ljust(blocks.CARD) for line in lines)
     head = head.ljust(blocks.padded(len(head)))
     file = b"".join((head, data, bytes(-len(data) % blocks.BLOCK)))
-    with fits.open(io.BytesIO(file), memmap=False) as opened:
-        scaled: NDArray[Any] = opened[0].data
+    try:
+        with fits.open(io.BytesIO(file), memmap=False) as opened:
+            scaled: NDArray[Any] = opened[0].data
+    except unreadable() as error:
+        raise FitsError(
+            f"HDU {hdu.index} of {hdu.url or 'this file'} has a BSCALE, BZERO or BLANK that can't be applied: {error}",
+            url=hdu.url,
+            position=f"HDU {hdu.index}",
+        ) from error
     return scaled.reshape(shape)
 
 

@@ -59,10 +59,13 @@ def encoded_value(hdu: HduDescription, keyword: str) -> tuple[str | None, str | 
 
 @cache
 def unreadable() -> tuple[type[Exception], ...]:
-    """Return the errors by which astropy says that it can't read a card."""
+    """Return the errors by which astropy says that it can't read a card, or what a card describes."""
     from astropy.io.fits import VerifyError
 
-    return VerifyError, ValueError, LookupError, TypeError, OSError
+    # wcslib calls some bad values a lack of memory
+    return (
+        VerifyError, ArithmeticError, AttributeError, LookupError, MemoryError, OSError, TypeError, ValueError
+    )  # fmt: skip
 
 
 def _values(hdu: HduDescription, keyword: str) -> tuple[Any, int]:

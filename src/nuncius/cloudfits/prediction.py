@@ -39,7 +39,7 @@ def predict(hdus: Sequence[HduDescription], size: int) -> list[Guess]:
     for period in range(1, LONGEST_PERIOD + 1):
         if not _repeats(hdus, lengths, period):
             continue
-        guesses = _continued(extensions[-period:], lengths[-period:], begin, size)
+        guesses = _continued(extensions[-period:], lengths[-period:], begin, size, _run(lengths, period))
         if guesses:
             return guesses
     return []
@@ -55,10 +55,23 @@ def _repeats(hdus: Sequence[HduDescription], lengths: list[int], period: int) ->
     return isinstance(extensions, int) and extensions > period and extensions % period == 0
 
 
-def _continued(pattern: Sequence[HduDescription], lengths: list[int], begin: int, size: int) -> list[Guess]:
+def _run(lengths: list[int], period: int) -> int:
+    """Return how many of the last lengths repeat those before them, the first period counted in."""
+    run = period
+    while run < len(lengths) and lengths[-run - 1] == lengths[-run - 1 + period]:
+        run += 1
+    return run
+
+
+def _continued(
+    pattern: Sequence[HduDescription], lengths: list[int], begin: int, size: int, seen: int
+) -> list[Guess]:
     guesses: list[Guess] = []
     while begin < size and len(guesses) < MOST_HDUS:
         turn = len(guesses) % len(pattern)
         guesses.append((begin, len(pattern[turn].raw)))
         begin += lengths[turn]
-    return guesses if begin == size or len(guesses) == MOST_HDUS else []
+    if begin == size:
+        return guesses
+    # The end is too far away to be a witness: two small images and a large cube are no pattern of thousands.
+    return guesses[: 2 * seen] if len(guesses) == MOST_HDUS else []

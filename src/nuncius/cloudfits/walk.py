@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from nuncius._core.operations import Gather, ReadRange
 from nuncius.cloudfits import blocks
 from nuncius.cloudfits.hdu import FileDescription, HduDescription
-from nuncius.cloudfits.prediction import predict
+from nuncius.cloudfits.prediction import MOST_HDUS, predict
 from nuncius.cloudfits.ranges import CONCURRENCY, Stats
 from nuncius.errors import FileChangedError, FitsError, TruncatedFitsError
 
@@ -83,11 +83,11 @@ def walk(
             complete = False
             break
         begin = found[-1].end if found else 0
-        if found and state.size - begin < blocks.CARD:
+        if state.size - begin < blocks.CARD:
+            if not found:
+                raise state.endless(begin, 0, state.size)
             trailing = state.size - begin
             break
-        if not state.has(begin) and not found:
-            raise state.endless(begin, 0, state.size)
         if not state.has(begin):
             guesses = _guesses_of(like, begin) or predict(found, state.size)
             yield from state.look(begin, guesses, len(found[-1].raw) if found else 0)
@@ -134,6 +134,8 @@ class _Walk:
         self._pieces: dict[int, bytes] = {}
         self._begins: list[int] = []
         self._headers: set[int] = set()  # where headers were expected
+        self._last_guess = 0
+        self._misses = 0
 
     # Reading ---------------------------------------------------------------------------------------------------------
 
@@ -156,6 +158,10 @@ class _Walk:
         """Read what begins at a place, and with it what is guessed of later ones."""
         wanted: dict[int, int] = {}
         total = 0
+        # Who was wrong is believed less: a file can be made so that each guess is wrong.
+        self._misses += begin < self._last_guess
+        guesses = guesses[: MOST_HDUS >> 2 * self._misses]
+        self._last_guess = guesses[-1][0] if guesses else 0
         for place, length in guesses:
             total += length
             if total > _WAVE_BYTES:
@@ -256,7 +262,7 @@ class _Walk:
         return self.begins_header(place, primary=False) and self.header_length(place) is None
 
     def endless(self, begin: int, index: int, known: int) -> FitsError:
-        """Return the error for a header without an end."""
+        """Return the error for a header that does not end, of which so many bytes are known."""
         end = blocks.find_end(self._pieces[self._piece_of(begin)], begin - self._piece_of(begin))
         hint = f"; hdus={index} opens those before it" if index else ""
         if known > blocks.MOST_HEADER_BYTES:

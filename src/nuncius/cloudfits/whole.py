@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Call, ReadRange
 from nuncius.cloudfits import blocks
+from nuncius.cloudfits.keywords import unreadable
 from nuncius.cloudfits.ranges import MOST_BYTES
 from nuncius.errors import FitsError, UnsupportedError
 
@@ -97,5 +98,12 @@ def _data_of(hdu: HduDescription, data: Any) -> Any:
 
     before = b"" if hdu.index == 0 else fits.PrimaryHDU().header.tostring().encode()
     file = b"".join((before, hdu.raw, data, bytes(-len(data) % blocks.BLOCK)))
-    with fits.open(io.BytesIO(file), memmap=False) as opened:
-        return opened[-1].data
+    try:
+        with fits.open(io.BytesIO(file), memmap=False) as opened:
+            return opened[-1].data
+    except unreadable() as error:
+        raise FitsError(
+            f"HDU {hdu.index} of {hdu.url} ({hdu.kind}) can't be read by astropy: {error}",
+            url=hdu.url,
+            position=f"HDU {hdu.index}",
+        ) from error
