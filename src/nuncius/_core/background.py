@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nuncius.errors import ForkError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE_S = 1.0
-_LETTING_GO_S = 0.02  # until other threads have dropped what was cancelled, which nothing tells
+_LETTING_GO_S = 0.1  # until other threads have dropped what was cancelled, which nothing tells
 
 
 class _Background:
@@ -28,6 +29,7 @@ class _Background:
 
     def __init__(self) -> None:
         self.process = os.getpid()
+        self.cancelled_at = -_LETTING_GO_S  # when something was last cancelled
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, name="nuncius-background", daemon=True)
         self.thread.start()
@@ -40,20 +42,22 @@ class _Background:
             return
         _running = None
         with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_PATIENCE_S)
+            if asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_PATIENCE_S):
+                self.cancelled_at = time.monotonic()
+        time.sleep(max(0.0, self.cancelled_at + _LETTING_GO_S - time.monotonic()))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(_PATIENCE_S)
 
 
-async def _cancel_all() -> None:
+async def _cancel_all() -> bool:
+    """Cancel what is still running, and tell whether there was anything."""
     found = False
     while others := asyncio.all_tasks() - {asyncio.current_task()}:  # one that ended may have begun another
         for task in others:
             task.cancel()
         await asyncio.wait(others)
         found = True
-    if found:
-        await asyncio.sleep(_LETTING_GO_S)
+    return found
 
 
 _END = object()
@@ -95,7 +99,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         return future.result()
     except BaseException:
-        future.cancel()
+        if future.cancel():
+            background.cancelled_at = time.monotonic()
         raise
 
 

@@ -46,6 +46,8 @@ def find_login(place: Place, access: Access) -> Login:
         )
     given.pop("account_name", None)
     endpoint = place.endpoint or variable("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+    if account == connection.get("accountname"):
+        endpoint = endpoint or _blob_endpoint(connection)
     where: dict[str, Any] = {"endpoint": endpoint, "options": (("account_name", account),)}
     if given:
         if len(given) != 1:
@@ -88,4 +90,22 @@ def _from_environment(connection: Mapping[str, str], where: Mapping[str, Any]) -
 def _connection() -> dict[str, str]:
     """Return the parts of AZURE_STORAGE_CONNECTION_STRING, their names in lower case."""
     text = variable("AZURE_STORAGE_CONNECTION_STRING") or ""
-    return {match[1].lower(): match[2] for match in re.finditer(r"([A-Za-z]+)=([^;]*)(?:;|$)", text)}
+    parts = {match[1].lower(): match[2] for match in re.finditer(r"([A-Za-z]+)=([^;]*)(?:;|$)", text)}
+    # One with a shared access signature names its account in its address alone.
+    if "accountname" not in parts and (
+        host := re.match(r"https://([a-z0-9]{3,24})\.blob\.", _blob_endpoint(parts) or "")
+    ):
+        parts["accountname"] = host[1]
+    return parts
+
+
+def _blob_endpoint(connection: Mapping[str, str]) -> str | None:
+    """Return the address that a connection string names, where it isn't the usual one."""
+    if address := connection.get("blobendpoint"):
+        return address.rstrip("/")
+    suffix = connection.get("endpointsuffix", "core.windows.net").lower()
+    if suffix == "core.windows.net" or not connection.get("accountname"):
+        return None
+    return (
+        f"{connection.get('defaultendpointsprotocol', 'https')}://{connection['accountname']}.blob.{suffix}"
+    )
