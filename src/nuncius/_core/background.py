@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,6 +69,9 @@ _running: _Background | None = None
 def _background() -> _Background:
     global _running
     if _running is None:
+        if sys.is_finalizing():  # a thread that is started now never runs, and waiting for it never ends
+            message = "the program is ending: nothing is read any more"
+            raise RuntimeError(message)
         with _lock:
             if _running is None:
                 _running = _Background()
@@ -111,7 +115,7 @@ def iterate(items: AsyncIterator[T]) -> Iterator[T]:
             yield item
     finally:
         close = getattr(items, "aclose", None)
-        if close is not None:
+        if close is not None and not sys.is_finalizing():
             run(close())
 
 
