@@ -12,6 +12,7 @@ nox.options.sessions = ["lint", "types", "imports", "docs", "tests"]
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+PEERS = ["kafka", "penquins", "mongodb", "hop", "antares", "lsdb", "stores", "stores_google"]
 TOOLS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
 
 
@@ -127,6 +128,26 @@ def lsdb(session):
     run_peer(session, "lsdb")
 
 
+@nox.session
+def stores(session):
+    """Real stores and clients: moto, Azurite (needs node and npm), boto3, s3fs, adlfs, astropy with fsspec."""
+    session.install("-e", ".[test]")
+    run_peer(session, "stores")
+
+
+@nox.session
+def stores_google(session):
+    """Against a server with the interfaces of Google's store, fake-gcs-server (needs Go; its build takes minutes)."""
+    session.install("-e", ".[test]")
+    folder = Path(session.create_tmp()).absolute()
+    go = {"GOBIN": str(folder)}
+    session.run("go", "install", "github.com/fsouza/fake-gcs-server@v1.56.1", env=go, external=True)
+    env = {"NUNCIUS_TEST_STORES": "1", "NUNCIUS_FAKE_GCS": str(folder / "fake-gcs-server")}
+    session.run(
+        "python", "-m", "pytest", "-n", "0", "tests/peers/stores/test_google.py", *session.posargs, env=env
+    )
+
+
 def run_peer(session, name):
     """Run the tests in tests/peers of that name."""
     env = {f"NUNCIUS_TEST_{name.upper()}": "1"}
@@ -138,5 +159,5 @@ def nightly(session):
     """All that takes too long for every change: every Python, lowest versions, peers, package, benchmarks."""
     for python in PYTHONS:
         session.notify(f"tests-{python}")
-    for name in ("lowest", "kafka", "penquins", "mongodb", "hop", "antares", "lsdb", "package", "benchmarks"):
+    for name in ("lowest", *PEERS, "package", "benchmarks"):
         session.notify(name)

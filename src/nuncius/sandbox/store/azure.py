@@ -60,6 +60,7 @@ class AzureBlobs(Interface):
     """The Blob service of Azure Storage."""
 
     name: ClassVar[str] = "azure"
+    id_line: ClassVar[str] = "x-ms-request-id"
 
     def failure_code(self, status: int) -> str:
         """Return what Azure calls a failure with this status."""
@@ -69,7 +70,7 @@ class AzureBlobs(Interface):
         """Return an error as Azure tells it, which is in a header line too."""
         if refused.status == 412:
             refused.code = "ConditionNotMet"
-        refused.headers["x-ms-error-code"] = refused.code
+        refused.headers |= {"x-ms-error-code": refused.code, "x-ms-version": _VERSION}
         return super().error(refused, request)
 
     def _find(self, request: Request) -> Answer:
@@ -87,10 +88,14 @@ class AzureBlobs(Interface):
             raise RefusedError(404, "ResourceNotFound", "The specified resource does not exist.")
         if stored is None:
             raise RefusedError(404, "BlobNotFound", "The specified blob does not exist.")
+        if not {"comp", "snapshot", "versionid"}.isdisjoint(query):
+            raise RefusedError(400, "InvalidQueryParameterValue", "The store only gives blobs, as they are.")
         if "x-ms-range" in request.headers:
             request = replace(request, headers=request.headers | {"range": request.headers["x-ms-range"]})
         answer = self._serve(request, stored)
         answer.headers |= {"x-ms-blob-type": "BlockBlob", "x-ms-version": _VERSION}
+        if answer.status == 304:
+            answer.headers["x-ms-error-code"] = "ConditionNotMet"
         return answer
 
     def _knows(self, request: Request, container: str, blob: str, query: dict[str, str]) -> bool:
@@ -125,12 +130,18 @@ class AzureBlobs(Interface):
             raise RefusedError(
                 400, "InvalidQueryParameterValue", "The store only lists blobs of a container."
             )
-        return page(200, "application/xml", _list(name, bucket, query, self._world.knobs.page_size))
+        listed = _list(name, bucket, query, self._world.knobs.page_size)
+        return page(200, "application/xml", listed, {"x-ms-version": _VERSION})
 
 
 def _list(name: str, bucket: Bucket, query: Mapping[str, str], page_size: int) -> str:
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
-    most = min(number_of(query.get("maxresults", "5000")), page_size)
+    wanted = number_of(query.get("maxresults", "5000"))
+    if wanted == 0:
+        raise RefusedError(
+            400, "OutOfRangeQueryParameterValue", "maxresults is outside the permissible range."
+        )
+    most = min(wanted, page_size)
     first = query.get("startFrom", "")
     shown = Bucket(bucket.region, {key: each for key, each in bucket.objects.items() if key >= first})
     found = select(shown, prefix, delimiter, start_of(query.get("marker")), most)

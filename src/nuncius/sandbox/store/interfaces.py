@@ -60,6 +60,7 @@ class Interface(ABC):
     """A way into the store, on a port of its own."""
 
     name: ClassVar[str]
+    id_line: ClassVar[str] = ""  # in which header line the service says what it calls a request
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -68,9 +69,12 @@ class Interface(ABC):
         """Answer a request; an error is an answer too."""
         try:
             self._check_method(request)
-            return self._find(request)
+            answer = self._find(request)
         except RefusedError as refused:
             return self.error(refused, request)
+        if self.id_line:
+            answer.headers[self.id_line] = _new_id()
+        return answer
 
     def error(self, refused: RefusedError, request: Request | None = None) -> Answer:
         """Return the answer that tells an error, as this service tells it."""
@@ -87,7 +91,11 @@ class Interface(ABC):
         """Return what the service calls a failure with this status."""
 
     def _error_page(self, refused: RefusedError) -> Answer:
-        return xml_error(refused)
+        request_id = _new_id()
+        answer = xml_error(refused, request_id)
+        if self.id_line:
+            answer.headers[self.id_line] = request_id
+        return answer
 
     def _check_method(self, request: Request) -> None:
         allowed = ("GET", "HEAD") if self._world.knobs.head else ("GET",)
@@ -112,13 +120,17 @@ class Interface(ABC):
 # What S3's kind of services have in common ----------------------------------------------------------------------------
 
 
-def xml_error(refused: RefusedError) -> Answer:
+def xml_error(refused: RefusedError, request_id: str) -> Answer:
     """Return an error as S3 tells it."""
     facts = {"Code": refused.code, "Message": refused.message, **refused.details}
-    facts["RequestId"] = secrets.token_hex(8).upper()
+    facts["RequestId"] = request_id
     body = "".join(f"<{name}>{_text(value)}</{name}>" for name, value in facts.items())
     xml = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{body}</Error>'
     return page(refused.status, "application/xml", xml, refused.headers)
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8).upper()
 
 
 def _text(value: str) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nuncius.sandbox.store.objects import Bucket, StoredObject
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+_ECHOED = (("continuation-token", "ContinuationToken"), ("start-after", "StartAfter"))
 
 
 @dataclass(slots=True)
@@ -73,14 +74,24 @@ def list_bucket(name: str, bucket: Bucket, query: Mapping[str, str], page_size: 
     parts.append(_tag("IsTruncated", str(page.truncated).lower()))
     if second:
         parts.append(_tag("KeyCount", str(len(page.keys) + len(page.prefixes))))
+        parts += [_tag(tag, text(query[asked])) for asked, tag in _ECHOED if asked in query]
         if page.truncated:
             parts.append(_tag("NextContinuationToken", token_for(page.last)))
-    elif page.truncated:
-        parts.append(_tag("NextMarker", text(page.last)))
+    else:
+        parts.append(_tag("Marker", text(start)))
+        if page.truncated and delimiter:  # without one, whoever lists goes on behind the last key
+            parts.append(_tag("NextMarker", text(page.last)))
     parts += [_contents(text(key), bucket.objects[key]) for key in page.keys]
     parts += [_tag("CommonPrefixes", _tag("Prefix", text(each))) for each in page.prefixes]
     body = "".join(parts)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="{_NAMESPACE}">{body}</ListBucketResult>'
+
+
+def list_buckets(buckets: Mapping[str, Bucket]) -> str:
+    """Return the list of all buckets, as XML."""
+    names = "".join(_tag("Bucket", _tag("Name", escape(name))) for name in sorted(buckets))
+    body = _tag("Owner", _tag("ID", "sandbox")) + _tag("Buckets", names)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<ListAllMyBucketsResult xmlns="{_NAMESPACE}">{body}</ListAllMyBucketsResult>'
 
 
 def select(bucket: Bucket, prefix: str, delimiter: str, start: str, most: int) -> Page:

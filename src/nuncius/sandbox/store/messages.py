@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime, formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -146,6 +146,7 @@ class Answer:
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         if self.status != HTTPStatus.NOT_MODIFIED:
             lines.append(f"content-length: {self.length}")
+        lines.append(f"date: {formatdate(usegmt=True)}")
         lines.append(f"connection: {'keep-alive' if keeps_alive else 'close'}\r\n\r\n")
         return "\r\n".join(lines).encode("latin-1", "replace")
 
@@ -227,7 +228,7 @@ def requested_range(header: str, size: int) -> tuple[int, int] | None:
 
 
 def _describe(stored: StoredObject, knobs: Knobs) -> dict[str, str]:
-    headers = {"content-type": "binary/octet-stream"}
+    headers = {"content-type": "application/octet-stream"}
     if knobs.send_modified:
         headers["last-modified"] = format_datetime(stored.modified, usegmt=True)
     if knobs.send_etag:

@@ -7,11 +7,12 @@ Sources: the Amazon S3 API Reference (GetObject, HeadObject, HeadBucket, ListObj
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from nuncius.sandbox.store.interfaces import Interface, locate
-from nuncius.sandbox.store.listing import list_bucket
+from nuncius.sandbox.store.listing import list_bucket, list_buckets
 from nuncius.sandbox.store.messages import Answer, RefusedError, page
 from nuncius.sandbox.store.signature import query_pairs, read_claim, verify
 
@@ -36,10 +37,18 @@ _CODES = {
 }
 
 
+# What a query asks for instead of an object or a list; S3 knows more than this store.
+_OTHER_THINGS = re.compile(
+    r"acl|attributes|cors|encryption|legal-hold|lifecycle|notification|object-lock|partNumber|policy(?:Status)?"
+    r"|publicAccessBlock|replication|requestPayment|retention|tagging|torrent|uploads|uploadId|versioning|versions|website"
+)
+
+
 class S3(Interface):
     """The S3 interface, path style and virtual-host style."""
 
     name: ClassVar[str] = "s3"
+    id_line: ClassVar[str] = "x-amz-request-id"
 
     def failure_code(self, status: int) -> str:
         """Return what S3 calls a failure with this status."""
@@ -54,14 +63,17 @@ class S3(Interface):
     def _find(self, request: Request) -> Answer:
         name, key = locate(request, _HOSTS, plus_is_space=True)
         claim = read_claim(request)
+        query = dict(query_pairs(request.query))
+        _check_query(query)
         bucket = self._world.buckets.get(name)
         if bucket is not None:
             self._check_region(request, name, bucket, claim)
         if claim is not None:
             verify(request, claim, self._world.keys, datetime.now(UTC))
+        if not name:
+            return self._buckets(known=claim is not None)
         if bucket is None:
             raise _no_bucket(name)
-        query = dict(query_pairs(request.query))
         payer = request.headers.get("x-amz-request-payer", query.get("x-amz-request-payer")) == "requester"
         if not key:
             answer = self._bucket(request, name, bucket, query, known=claim is not None, payer=payer)
@@ -94,6 +106,11 @@ class S3(Interface):
                 details={"Endpoint": f"{name}.s3.{bucket.region}.amazonaws.com", "Bucket": name},
             )
 
+    def _buckets(self, *, known: bool) -> Answer:
+        if not known:
+            raise _denied()
+        return page(200, "application/xml", list_buckets(self._world.buckets))
+
     def _bucket(
         self,
         request: Request,
@@ -112,6 +129,8 @@ class S3(Interface):
             headers["x-amz-request-charged"] = "requester"
         if request.method == "HEAD":
             return Answer(200, headers, sends_body=False)
+        if "location" in query:
+            return page(200, "application/xml", _location(bucket.region), headers)
         return page(
             200, "application/xml", list_bucket(name, bucket, query, self._world.knobs.page_size), headers
         )
@@ -127,10 +146,37 @@ class S3(Interface):
             raise _denied()
         if not (known and payer if stored.requester_pays else known or stored.public):
             raise _denied()
-        answer = self._serve(request, stored)
+        named = replace(stored, headers={"content-type": "binary/octet-stream", **stored.headers})
+        # S3 heeds the range of a HEAD, too.
+        answer = self._serve(replace(request, method="GET"), named)
+        answer.sends_body = request.method != "HEAD"
         if stored.requester_pays:
             answer.headers["x-amz-request-charged"] = "requester"
         return answer
+
+
+def _check_query(query: dict[str, str]) -> None:
+    """Refuse what would otherwise be answered with something else."""
+    if "AWSAccessKeyId" in query and "Signature" in query:
+        raise RefusedError(
+            400,
+            "InvalidRequest",
+            "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.",
+        )
+    if any(map(_OTHER_THINGS.fullmatch, query)) or query.get("versionId", "null") != "null":
+        raise RefusedError(
+            501,
+            "NotImplemented",
+            "A header or query you provided implies functionality that is not implemented.",
+        )
+
+
+def _location(region: str) -> str:
+    """Return where a bucket is, as S3 tells it: us-east-1 goes without saying."""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"{region if region != 'us-east-1' else ''}</LocationConstraint>"
+    )
 
 
 def _denied() -> RefusedError:
