@@ -199,7 +199,7 @@ def test_brackets_that_are_part_of_the_name(run):
 def test_an_hdu_that_is_not_there_is_said_with_those_that_are(run, store):
     said = run("header", f"{store.http_url('exposure.fits')}[SKY]", code=1).stderr
     assert "there is no HDU 'SKY'" in said
-    assert "PRIMARY, SCI, WEIGHT, CAT" in said
+    assert "PRIMARY, SCI, SCI,2, WEIGHT, CAT" in said
 
 
 def test_keywords_as_a_table_and_as_json(run, store):

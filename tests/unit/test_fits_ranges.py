@@ -126,7 +126,7 @@ def test_a_file_that_was_replaced_is_an_error():
 def test_a_file_that_shrank_without_another_etag_is_an_error():
     one, file = reader()
     file.data = DATA[:1000]
-    with pytest.raises(TruncatedFitsError, match="cut or replaced"):
+    with pytest.raises(FileChangedError, match="has 1,000 bytes"):
         run(one.read_one(990, 1010), file)
 
 

@@ -178,9 +178,17 @@ def test_columns_are_described_from_the_header():
     assert columns["flag"] == ("flag", "L", None, None, None, None, None, None)
 
 
+def test_the_names_of_the_columns_cost_no_request():
+    file, _, source = opened(large_table(5))
+    source.ranges.clear()
+    assert file[1].colnames[:3] == ["ID", "RA", "DEC"]
+    assert file[0].colnames == []
+    assert source.ranges == []
+
+
 def test_the_header_is_in_meta():
     data = large_table(5)
-    table = read(data, rows=(1, 3))
+    table = read(data, rows=slice(1, 3))
     assert table.meta == expected(data).meta == {"EXTNAME": "CATALOG"}
 
 
@@ -194,7 +202,7 @@ def test_objects_of_several_columns_are_put_together_again():
     made["flux"].info.description = "of the source"
     out = io.BytesIO()
     made.write(out, format="fits")
-    table = read(out.getvalue(), rows=(1, 3))
+    table = read(out.getvalue(), rows=slice(1, 3))
     assert isinstance(table["pos"], SkyCoord)
     assert table["pos"].ra.deg.tolist() == [2.0, 3.0]
     assert table["flux"].info.description == "of the source"
@@ -234,7 +242,7 @@ def test_columns_far_apart_are_read_alone():
     file, reader, source = opened(data, overread=2880)
     hdu, row = file.hdus[1], 4 + 40_000 * 4 + 8
     source.ranges.clear()
-    table = run(read_columns(reader, hdu, ["Z", "ID"], (10, 20)), source)
+    table = run(read_columns(reader, hdu, ["Z", "ID"], slice(10, 20)), source)
     assert sum(end - start for start, end in source.ranges) == 10 * 12
     assert len(source.ranges) == 11  # the last column of a row and the first of the next lie together
     assert min(source.ranges) == (hdu.data_offset + 10 * row, hdu.data_offset + 10 * row + 4)
@@ -312,9 +320,8 @@ def test_a_file_that_was_replaced_is_an_error():
         (slice(-2, None), [8, 9]),
         (slice(None, None, -4), [9, 5, 1]),
         (slice(5, 3), []),
-        ((2, 4), [2, 3]),
-        ((-3, None), [7, 8, 9]),
-        ((8, 99), [8, 9]),
+        (slice(8, 99), [8, 9]),
+        ((2, 4), [2, 4]),
         (3, [3]),
         (-1, [9]),
         (np.int32(4), [4]),
@@ -341,7 +348,7 @@ def test_rows_that_are_none(rows):
 
 def test_the_rows_of_a_hostile_header_are_not_counted_one_by_one():
     assert len(row_range(None, 10**17)) == 10**17
-    assert row_range((10**16, 10**16 + 2), 10**17) == range(10**16, 10**16 + 2)
+    assert row_range(slice(10**16, 10**16 + 2), 10**17) == range(10**16, 10**16 + 2)
 
 
 # Which columns --------------------------------------------------------------------------------------------------------
@@ -367,7 +374,7 @@ def test_a_name_that_is_none_is_told_what_is_close():
 def test_a_name_that_may_be_two():
     with pytest.raises(ConfigurationError, match="mag and MAG"):
         read(CASES, names=["Mag"])
-    with pytest.raises(ConfigurationError, match="leave it out"):
+    with pytest.raises(ConfigurationError, match="reads all of them"):
         read(CASES, names=[])
 
 
@@ -429,7 +436,7 @@ def test_scaled_cells_of_variable_length(form):
     data = variable(
         form, [np.array(cell, ">i2") for cell in ([1, 2], [], [3], [4, 5])], TSCAL=0.5, TZERO=10.0
     )
-    cells = read(data, rows=(1, 4))["v"]
+    cells = read(data, rows=slice(1, 4))["v"]
     assert [cell.tolist() for cell in cells] == [[], [11.5], [12.0, 12.5]]
     assert all(cell.dtype == "f8" for cell in cells)
 
@@ -571,7 +578,7 @@ def test_columns_of_ascii_tables_in_any_order_with_text_between():
     assert table["n"].tolist() == [12, 34]
     assert table["word"].tolist() == ["12", "34"]
     assert read(data, names=["n"])["n"].tolist() == [12, 34]
-    assert len(read(data, rows=(1, 1))) == 0
+    assert len(read(data, rows=slice(1, 1))) == 0
 
 
 # Damaged and hostile --------------------------------------------------------------------------------------------------
@@ -635,7 +642,7 @@ def test_descriptors_that_point_out_of_the_heap(form, cell):
     kind = ">i4" if form == "PI" else ">i8"
     cells = [(1, 0), (2, 0), (0, -7), cell]
     data = table_file([{"TTYPE": "v", "TFORM": form}], rows_of(kind, cells), heap=b"\0\1\0\2")
-    assert [len(cell) for cell in read(data, rows=(0, 3))["v"]] == [1, 2, 0]
+    assert [len(cell) for cell in read(data, rows=slice(0, 3))["v"]] == [1, 2, 0]
     with pytest.raises(FitsError, match=r"in row 3, column 'v' has .* of a heap of 4 bytes"):
         read(data, rows=[0, 3])
 
@@ -677,7 +684,7 @@ def test_cells_that_share_more_than_fits_into_memory(monkeypatch):
 
 def test_a_header_that_claims_too_many_rows():
     data = table_file(NUMBERS, rows_of(">i4", [1, 2, 3]), count=10**17)
-    assert read(data, rows=(1, 3))["a"].tolist() == [2, 3]
+    assert read(data, rows=slice(1, 3))["a"].tolist() == [2, 3]
     with pytest.raises(TruncatedFitsError, match=r"row 99,999,999,999,999,999 of the table in HDU 1"):
         read(data)
     with pytest.raises(TruncatedFitsError):
@@ -690,9 +697,9 @@ def test_a_table_that_was_cut():
     whole = large_table(2000)
     data = whole[: opened(whole)[0].hdus[1].data_offset + 72 * 1000 + 30]
     assert opened(data)[0].hdus[1].truncated
-    assert_values(read(data, rows=(990, 1000)), expected(whole)[990:1000])
+    assert_values(read(data, rows=slice(990, 1000)), expected(whole)[990:1000])
     with pytest.raises(TruncatedFitsError, match="ends at byte"):
-        read(data, rows=(995, 1001))
+        read(data, rows=slice(995, 1001))
 
 
 def test_a_heap_that_was_cut():

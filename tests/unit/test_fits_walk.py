@@ -12,7 +12,7 @@ from astropy.io import fits
 from fits_source import MemoryFile, opened, run
 from nuncius._core.operations import Piece
 from nuncius.cloudfits.walk import walk
-from nuncius.errors import FileChangedError, FitsError, TruncatedFitsError
+from nuncius.errors import FileChangedError, FitsError, NotFoundError, TruncatedFitsError
 
 
 def written(*hdus, primary=None):
@@ -161,6 +161,8 @@ def test_only_so_many_headers_or_up_to_one_by_name():
     file, _, _ = opened(data, hdus="ccd4")
     assert file.hdus[-1].name == "CCD4"
     assert opened(data, hdus=21)[0].complete
+    with pytest.raises(NotFoundError, match=r"no HDU 'ccd20' .* it has PRIMARY, CCD0, CCD1"):
+        opened(data, hdus="ccd20")
 
 
 # Odd files ----------------------------------------------------------------------------------------------------------
@@ -301,7 +303,10 @@ def test_hdus_are_found_by_number_name_and_version():
     assert file["SCI", 2].index == 2
     assert file[-1].name == "DQ"
     assert file["primary"].index == 0
-    with pytest.raises(KeyError, match="PRIMARY, SCI, DQ"):
+    for wrong in (slice(1, 3), None, 1.5, ("SCI",)):
+        with pytest.raises(TypeError, match="its number, its name"):
+            file[wrong]
+    with pytest.raises(KeyError, match="PRIMARY, SCI, SCI,2, DQ"):
         file["ERR"]
     with pytest.raises(IndexError, match="it has 4"):
         file[4]

@@ -99,13 +99,22 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         work.close()
         raise
-    future = asyncio.run_coroutine_threadsafe(work, background.loop)
+    ended = threading.Event()
+    future = asyncio.run_coroutine_threadsafe(_telling(work, ended), background.loop)
     try:
         return future.result()
     except BaseException:
         if future.cancel():
             background.cancelled_at = time.monotonic()
+            ended.wait(_PATIENCE_S)  # it still tidies up; until then nothing else may touch what it works on
         raise
+
+
+async def _telling(work: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        ended.set()
 
 
 def iterate(items: AsyncIterator[T]) -> Iterator[T]:

@@ -89,7 +89,7 @@ def table(
     if part is None and out is None:
         part = slice(0, _SHOWN)
     first, last, _ = (part or slice(None)).indices(total)
-    found = source.columns(names, rows=(first, last)) if names else source.rows(first, last)
+    found = source.columns(names, rows=slice(first, last)) if names else source.rows(first, last)
     _join_letters(found)
     if out is not None:
         with written_whole(out) as path:

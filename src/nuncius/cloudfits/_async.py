@@ -85,7 +85,8 @@ class AsyncRemoteHdu(HduDescription):
     async def data(self) -> Any:
         """All data: an array of an image, an astropy `Table` of a table, None if there is none.
 
-        Of other HDUs, such as random groups, it is what astropy gives. Of a large one this is a long read.
+        Of other HDUs, such as random groups, it is what astropy gives. Of a large one this is a long read. It is read each
+        time, and not kept.
 
         Raises
         ------
@@ -164,8 +165,8 @@ class AsyncRemoteHdu(HduDescription):
         ----------
         names : sequence of str
             The columns, in any case.
-        rows : slice, (int, int) or sequence of int, optional
-            The rows; all by default.
+        rows : slice, sequence of int, or sequence of bool, optional
+            The rows: from one to before another, these, or those that are true; all by default.
 
         Returns
         -------
@@ -262,7 +263,7 @@ class AsyncRemoteFits:
         """How many bytes follow the last HDU and are none."""
         return self.description.trailing_bytes
 
-    async def hdulist(self, *, data: Sequence[int | str | tuple[str, int]] = ()) -> HDUList:
+    async def hdulist(self, *, data: int | str | Sequence[int | str | tuple[str, int]] = ()) -> HDUList:
         """Return a real astropy HDUList.
 
         Its headers are there. The data of an HDU is read when it is touched; in async code, where touching can't wait,
@@ -270,7 +271,7 @@ class AsyncRemoteFits:
 
         Parameters
         ----------
-        data : sequence of int, str or (str, int), optional
+        data : int, str, or sequence of int, str or (str, int), optional
             HDUs whose data is read now, side by side.
 
         Raises
@@ -282,7 +283,8 @@ class AsyncRemoteFits:
 
         file, reader = self.description, self._reader
         assert reader is not None
-        chosen = [file.hdus[find_hdu(file, key)] for key in data]
+        keys = [data] if isinstance(data, (str, int)) else data
+        chosen = [file.hdus[find_hdu(file, key)] for key in keys]
         starts = [hdu.data_offset for hdu in chosen]
         ends = [min(hdu.end, file.size) for hdu in chosen]
         pieces = await AsyncRunner().run(reader.read(starts, ends, gap=0))
@@ -320,11 +322,9 @@ class AsyncRemoteFits:
         return self._opened()[find_hdu(self.description, key)]
 
     def __contains__(self, key: object) -> bool:
-        if not isinstance(key, (int, str, tuple)):
-            return False
         try:
-            find_hdu(self.description, key)
-        except LookupError:
+            find_hdu(self.description, key)  # type: ignore[arg-type]
+        except (LookupError, TypeError):
             return False
         return True
 
@@ -350,7 +350,7 @@ class AsyncRemoteFits:
             numeric = all(isinstance(row[name], int) for row in rows)
             lines.add_column(name, justify="right" if numeric else "left", no_wrap=True)
         for row in rows:
-            lines.add_row(*("" if row[name] is None else plain_text(row[name]) for name in names))
+            lines.add_row(*(plain_text(_cell(row[name])) for name in names))
         console = Console()
         if not console.is_terminal:
             console = Console(width=200)  # a file or a pipe has no width
@@ -360,7 +360,7 @@ class AsyncRemoteFits:
         notes = ", truncated" if self.truncated else ""
         if self.trailing_bytes:
             notes += f", {self.trailing_bytes:,} bytes after the last HDU"
-        return f"{self.url}: {len(self)} HDUs, {self.size:,} bytes{notes}"
+        return f"{self.url}: {len(self)} HDU{'' if len(self) == 1 else 's'}, {self.size:,} bytes{notes}"
 
     def __repr__(self) -> str:
         title = f"{self.url}, not open yet" if self._file is None else self._title()

@@ -52,9 +52,14 @@ class Hidden(Mapping[str, str]):
         return "{" + ", ".join(f"{name!r}: ***" for name in self._values) + "}"
 
     def __reduce__(self) -> Any:
-        if self._what != "headers" or any(_TELLING.search(name) for name in self._values):
+        if self._what != "headers" or any(map(is_telling, self._values)):
             refuse_pickling(f"{self._what}= holds secrets")
         return Hidden, (self._values, self._what)
+
+
+def is_telling(name: str) -> bool:
+    """Tell whether a header line of that name probably holds a secret."""
+    return _TELLING.search(name) is not None
 
 
 def refuse_pickling(reason: str) -> NoReturn:

@@ -51,7 +51,17 @@ def _frame(
         )
     on_sky = hasattr(position, "to_string")
     if not on_sky and np.shape(position) != (2,):
-        raise ConfigurationError("a position is a SkyCoord, or (x, y) in pixels counted from 0")
+        raise ConfigurationError(
+            "a position is a SkyCoord, or (x, y) in pixels counted from 0 (never in degrees)"
+        )
+    if isinstance(size, str):
+        raise ConfigurationError(
+            f"size={size!r}: it is a number of pixels, or a Quantity such as 5 * u.arcsec"
+        )
+    if on_sky and np.shape(position):
+        raise ConfigurationError(
+            "a cutout has one position, and this SkyCoord holds several: make one cutout of each"
+        )
     wcs = _wcs_of(hdu) if wcs is None else wcs
     if wcs is None and (on_sky or hasattr(size, "unit")):
         raise UnsupportedError(
@@ -63,7 +73,7 @@ def _frame(
     dtype = np.dtype(float) if hdu.dtype is None else hdu.dtype
     stand_in = np.broadcast_to(np.zeros((), dtype=dtype), hdu.shape[-2:])
     try:
-        return Cutout2D(
+        cutout = Cutout2D(
             stand_in,
             position,
             size,
@@ -71,14 +81,26 @@ def _frame(
             mode=mode,
             fill_value=np.nan if fill_value is None else fill_value,
         )
-    except (NoConvergence, NoOverlapError, PartialOverlapError, ValueError) as error:
-        if type(error) is ValueError and "invalid values" not in str(error):  # NaN: the other side of the sky
-            raise
+    except MemoryError as error:
+        raise UnsupportedError(
+            f"a cutout of {size} has more pixels than there is memory", url=hdu.url
+        ) from error
+    except (AttributeError, TypeError, ValueError, NoConvergence) as error:
+        off = isinstance(error, (NoConvergence, NoOverlapError, PartialOverlapError))
+        if not off and "invalid values" not in str(error):  # NaN: the other side of the sky
+            raise ConfigurationError(
+                f"a cutout around {_text(position)} of {size} with mode={mode!r} and fill_value={fill_value!r} can't be: "
+                f"{error}",
+                url=hdu.url,
+            ) from error
         raise NotFoundError(
             f"the cutout around {_text(position)} is not on HDU {hdu.index} of {hdu.url}, an image of "
             f"{hdu.shape[-1]} x {hdu.shape[-2]} pixels" + ("" if mode == "trim" else f" (mode={mode!r})"),
             url=hdu.url,
         ) from error
+    if 0 in cutout.shape:
+        raise ConfigurationError(f"size={size}: a cutout has a size above 0", url=hdu.url)
+    return cutout
 
 
 def _filled(cutout: Cutout2D, values: Any) -> Cutout2D:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
+import operator
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from nuncius.cloudfits import blocks, images
 from nuncius.cloudfits.keywords import OF_TABLES, unreadable
 from nuncius.errors import FitsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     import numpy as np
@@ -167,6 +169,21 @@ class HduDescription:
             return tables.table_dtype(self)
         return None
 
+    @property
+    def colnames(self) -> list[str]:
+        """The names of the columns of a table, from its header alone; none of other HDUs.
+
+        Raises
+        ------
+        FitsError
+            If the columns can't be understood.
+        """
+        if self.kind not in {"table", "ascii table"}:
+            return []
+        from nuncius.cloudfits import tables
+
+        return [column.name for column in tables.table_columns(self)]
+
     # Its header ------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -302,13 +319,18 @@ def find_hdu(file: FileDescription, key: int | str | tuple[str, int]) -> int:
     ------
     IndexError, KeyError
         If there is none; the message lists those that are there.
+    TypeError
+        If it is something else, such as a slice.
     """
     more = "" if file.complete else " of those that were read (more may follow: open it without hdus=)"
-    if isinstance(key, int):
+    if isinstance(key, SupportsIndex):  # also a number of numpy
+        key = operator.index(key)
         if not -len(file.hdus) <= key < len(file.hdus):
             raise IndexError(f"there is no HDU {key} in {file.url}: it has {len(file.hdus)}{more}")
         return range(len(file.hdus))[key]
-    name, version = key if isinstance(key, tuple) else (key, None)
+    name, version = key if isinstance(key, tuple) and len(key) == 2 else (key, None)
+    if not isinstance(name, str):
+        raise TypeError(f"an HDU is named by its number, its name, or (name, version), not by {key!r}")
     wanted = name.strip().upper()
     for hdu in file.hdus:
         if (hdu.name == wanted or (wanted == "PRIMARY" and hdu.index == 0)) and version in (
@@ -316,8 +338,16 @@ def find_hdu(file: FileDescription, key: int | str | tuple[str, int]) -> int:
             hdu.version,
         ):
             return hdu.index
-    names = ", ".join(dict.fromkeys(hdu.name or str(hdu.index) for hdu in file.hdus[:40]))
-    raise KeyError(f"there is no HDU {key!r} in {file.url}; it has {names}{more}")
+    raise KeyError(f"there is no HDU {key!r} in {file.url}; it has {names_of(file)}{more}")
+
+
+def names_of(hdus: Iterable[HduDescription]) -> str:
+    """Return the names of HDUs for a message: with their versions, and numbers where there is no name."""
+    return ", ".join(_name_text(hdu) or str(hdu.index) for hdu in itertools.islice(hdus, 40))
+
+
+def _name_text(hdu: HduDescription) -> str:
+    return hdu.name if hdu.version == 1 else f"{hdu.name},{hdu.version}"
 
 
 def info_rows(file: FileDescription) -> list[dict[str, Any]]:
@@ -325,7 +355,7 @@ def info_rows(file: FileDescription) -> list[dict[str, Any]]:
     return [
         {
             "HDU": hdu.index,
-            "name": (hdu.name if hdu.version == 1 else f"{hdu.name},{hdu.version}") or None,
+            "name": _name_text(hdu) or None,
             "kind": hdu.kind,
             "shape": _shape_text(hdu),
             "header at": hdu.header_offset,
@@ -345,4 +375,7 @@ def _shape_text(hdu: HduDescription) -> str:
     if hdu.kind in {"table", "ascii table"}:
         columns = blocks.value_of(hdu.raw, "TFIELDS")
         return f"{hdu.shape[0] if hdu.shape else 0:,} rows x {columns} columns"
-    return " x ".join(map(str, hdu.shape)) if hdu.shape else "-"
+    try:
+        return " x ".join(map(str, hdu.shape)) or "-"
+    except FitsError:  # the other HDUs are shown all the same
+        return "?"

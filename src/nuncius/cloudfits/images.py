@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from nuncius.cloudfits.ranges import Reader
 
 _SCALING = ("BSCALE", "BZERO", "BLANK")
+_CURES = {
+    "table": "Tables are read by .rows() and .columns()",
+    "empty": "The image is probably in HDU 1",
+}
 _INLINE = 1 << 20  # bytes: for less, another thread is not worth its while
 _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
@@ -126,7 +130,7 @@ def read_section(reader: Reader, hdu: HduDescription, key: Any) -> Operation[Any
     """Read a section of an image, plain or compressed; see `Section`."""
     if hdu.kind not in {"image", "compressed image"}:
         raise UnsupportedError(
-            f"HDU {hdu.index} of {hdu.url} has no image but is: {hdu.kind}. Tables are read by .rows() and .columns()",
+            f"HDU {hdu.index} of {hdu.url} has no image but is: {hdu.kind}. {_CURES.get(hdu.kind, _CURES['table'])}",
             url=hdu.url,
         )
     check_shape(hdu, hdu.shape)

@@ -40,10 +40,13 @@ def find_urls(urls: Urls | str | os.PathLike[str], access: Access) -> Urls:
         If there is no such file of URLs.
     """
     if isinstance(urls, os.PathLike):
-        return [urls]
+        path = os.fspath(urls)
+        return _listed(f"{path}/", access) if os.path.isdir(path) else [urls]  # noqa: PTH112 - false, and never an error
     if isinstance(urls, str):
         if urls.startswith("@"):
             return _lines(Path(urls[1:]))
+        if os.path.isdir(os.path.expanduser(urls)):  # noqa: PTH111, PTH112 - of this machine: no slash is needed
+            return _listed(urls.rstrip("/") + "/", access)
         # In a link a question mark begins the query.
         if urls.endswith("/") or _PATTERN.search(urls.partition("?")[0] if _LINK.match(urls) else urls):
             return _listed(urls, access)

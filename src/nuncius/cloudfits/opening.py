@@ -187,6 +187,16 @@ def _walking(
     for name, value in (("overread_bytes", overread_bytes), ("max_concurrency", max_concurrency)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ConfigurationError(f"{name}={value!r}: it is a whole number, 1 or more")
+    if index is not None and whole_file:
+        raise ConfigurationError(
+            "index= knows the headers so that pieces can be read, and whole_file=True reads everything; give one of them"
+        )
+    if isinstance(like, (AsyncRemoteFits, RemoteFits)):
+        like = like.description
+    if like is not None and not hasattr(like, "hdus"):
+        raise ConfigurationError(
+            f"like= is a file that is open, or its description, not {type(like).__name__}: like=open_fits(…)"
+        )
     known = None
     if index is not None:
         from nuncius.cloudfits.index import HeaderIndex
@@ -194,7 +204,7 @@ def _walking(
         known = HeaderIndex.of(index).find(url)  # also by what its query says
     return Walking(
         hdus=hdus,
-        like=like.description if isinstance(like, (AsyncRemoteFits, RemoteFits)) else like,
+        like=like,
         known=known,
         whole_file=whole_file,
         overread_bytes=overread_bytes,

@@ -46,6 +46,13 @@ class Part:
     urls: tuple[str | os.PathLike[str], ...] = field(repr=False)
 
 
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in {b"PAR1", b""}
+
+
 class MemoryParts:
     """Parts in memory."""
 
@@ -79,7 +86,7 @@ class FolderParts:
     Raises
     ------
     StorageError
-        If the folder can't be made, or another scan is writing the same file.
+        If the folder can't be made, another scan is writing the same file, or `out` is something else than a table.
     """
 
     def __init__(self, out: Path, *, resume: bool) -> None:
@@ -88,6 +95,10 @@ class FolderParts:
         with _storing(out):
             if not out.parent.is_dir():
                 raise NotFoundError(f"there is no folder {out.parent} to write {out.name} into")
+            if out.exists() and not _is_table(out):
+                raise StorageError(
+                    f"{out} is there already and is no Parquet file: it is not replaced; give another name"
+                )
             self.path.mkdir(exist_ok=True)
             self._lock = os.open(self.path, os.O_RDONLY)
             self._take_lock(out)

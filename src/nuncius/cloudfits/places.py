@@ -31,7 +31,9 @@ _SIGNED = re.compile(
     r"(?:^|[&;])(?:[^=&;]*(?:signature|token|secret|password|credential|api_?key)|sig|key)=", re.IGNORECASE
 )
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)")
-_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+# Secrets often hold slashes: what follows a colon there and is no port is a password up to the last "@".
+_USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@:\[]*:(?!:|\d*(?:[/?#]|$))\S*@)")
+_LINKS_SIGNATURE = re.compile(r"[?&](?:X-(?:Amz|Goog)-Signature=|sv=.*&sig=|sig=.*&sv=)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def find_place(url: str | os.PathLike[str], endpoint: str | None = None) -> Plac
         case "file":
             return _file_url(url)
         case _:
-            shown = _USER.sub("", re.sub(r"\?[^:]*", "", url))
+            shown = re.sub(r"\?[^:]*", "", _USER.sub("", url))
             return Place("other", shown, url, service=found[1].lower(), key=url)
 
 
@@ -246,8 +248,13 @@ def _odd(key: str) -> bool:
 
 def _check_key(url: str, bucket: str, key: str, form: str) -> None:
     # '*' and '?' may stand in keys; a place whose key is a pattern or a folder is made all the same, for listings.
-    if not bucket or "@" in bucket:
+    if not bucket or "@" in bucket or ":" in bucket:
         raise ConfigurationError(f"{shown_url(url)!r} names no object: it is written {form}")
+    if _LINKS_SIGNATURE.search(key):
+        raise ConfigurationError(
+            f"{shown_url(url)!r} is followed by a signature, which belongs to a link: give the https:// link as it is, or the "
+            "signature with credentials= (Azure: {'sas_key': …})"
+        )
     if key and _odd(key.removesuffix("/")):
         raise ConfigurationError(
             f"{shown_url(url)!r}: a key with an empty part, '.' or '..' between its slashes can't be asked for in this way; "
@@ -272,4 +279,4 @@ def _file(path: str | bytes) -> Place:
 
 def shown_url(url: str) -> str:
     """Return a URL without query, fragment and user name."""
-    return _USER.sub("", re.split(r"[?#]", url, maxsplit=1)[0])
+    return re.split(r"[?#]", _USER.sub("", url), maxsplit=1)[0]

@@ -33,45 +33,65 @@ def predict(hdus: Sequence[HduDescription], size: int) -> list[Guess]:
     size : int
         Of the file in bytes.
     """
-    extensions = hdus[1:]
-    lengths = [hdu.end - hdu.header_offset for hdu in extensions]
     begin = hdus[-1].end
+    lengths = _Lengths(hdus)
     for period in range(1, LONGEST_PERIOD + 1):
         if not _repeats(hdus, lengths, period):
             continue
-        guesses = _continued(extensions[-period:], lengths[-period:], begin, size, _run(lengths, period))
+        guesses = _continued(hdus[-period:], lengths.last(period), begin, size, lengths.run(period))
         if guesses:
             return guesses
     return []
 
 
-def _repeats(hdus: Sequence[HduDescription], lengths: list[int], period: int) -> bool:
+class _Lengths:
+    """The lengths in bytes of all HDUs but the primary one; of thousands only the last ones are mostly looked at."""
+
+    def __init__(self, hdus: Sequence[HduDescription]) -> None:
+        self._hdus = hdus
+
+    def __len__(self) -> int:
+        return len(self._hdus) - 1
+
+    def __getitem__(self, number: int) -> int:
+        hdu = self._hdus[number + 1 if number >= 0 else number]
+        return hdu.end - hdu.header_offset
+
+    def last(self, count: int, *, before: int = 0) -> list[int]:
+        """Return the last ones, leaving out as many at the end as `before` says."""
+        return [self[-number] for number in range(before + count, before, -1)]
+
+    def run(self, period: int) -> int:
+        """Return how many of the last ones repeat those before them, the first period counted in."""
+        run = period
+        while run < len(self) and self[-run - 1] == self[-run - 1 + period]:
+            run += 1
+        return run
+
+
+def _repeats(hdus: Sequence[HduDescription], lengths: _Lengths, period: int) -> bool:
     """Tell whether the lengths repeat: two periods were seen, or NEXTEND says that one fills the file."""
     if len(lengths) >= 2 * period:
-        return lengths[-period:] == lengths[-2 * period : -period]
+        return lengths.last(period) == lengths.last(period, before=period)
     if len(lengths) != period:
         return False
     extensions = blocks.value_of(hdus[0].raw, "NEXTEND")
     return isinstance(extensions, int) and extensions > period and extensions % period == 0
 
 
-def _run(lengths: list[int], period: int) -> int:
-    """Return how many of the last lengths repeat those before them, the first period counted in."""
-    run = period
-    while run < len(lengths) and lengths[-run - 1] == lengths[-run - 1 + period]:
-        run += 1
-    return run
-
-
 def _continued(
     pattern: Sequence[HduDescription], lengths: list[int], begin: int, size: int, seen: int
 ) -> list[Guess]:
+    stride = sum(lengths)
+    rest = (size - begin) % stride
+    ends = any(rest == sum(lengths[:turn]) for turn in range(len(lengths)))
+    # The end may be too far away to be a witness: two small images and a large cube are no pattern of thousands.
+    most = MOST_HDUS if ends else 2 * seen
+    if not ends and (size - begin) // stride * len(lengths) < MOST_HDUS:
+        return []
     guesses: list[Guess] = []
-    while begin < size and len(guesses) < MOST_HDUS:
+    while begin < size and len(guesses) < most:
         turn = len(guesses) % len(pattern)
         guesses.append((begin, len(pattern[turn].raw)))
         begin += lengths[turn]
-    if begin == size:
-        return guesses
-    # The end is too far away to be a witness: two small images and a large cube are no pattern of thousands.
-    return guesses[: 2 * seen] if len(guesses) == MOST_HDUS else []
+    return guesses

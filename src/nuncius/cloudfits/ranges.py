@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuncius._core.operations import Gather, ReadRange
-from nuncius.errors import TruncatedFitsError, UnsupportedError
+from nuncius.errors import FileChangedError, NunciusError, TruncatedFitsError, UnsupportedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ MERGE_GAP = 64 * 1024  # bytes: reading over so much takes less time than anothe
 MERGE_BUDGET = 256 << 20  # bytes: how much may be read over in all, unless it is little beside what is wanted
 SHORT_GAP = 4 * 1024  # bytes: always read over, such as the other columns of a table
 LONGEST = 8 << 20  # bytes: what is longer is asked for in parts, side by side
+IN_FLIGHT = 64 << 20  # bytes: more at once on a slow line would take longer than a request is given
 MOST_BYTES = 4 << 30  # in one call: nobody waits for more by accident
 MOST_REQUESTS = 100_000  # in one call; they would take minutes
 MOST_RUNS = 20_000_000  # of a section: their places alone fill some hundred megabytes
@@ -43,10 +44,9 @@ class Stats:
         return self.bytes - self.used_bytes
 
     def __str__(self) -> str:
-        return (
-            f"{self.requests} requests in {self.round_trips} round trips, {self.bytes:,} bytes "
-            f"({self.wasted_bytes:,} of them not needed)"
-        )
+        requests = "1 request" if self.requests == 1 else f"{self.requests} requests"
+        trips = "1 round trip" if self.round_trips == 1 else f"{self.round_trips} round trips"
+        return f"{requests} in {trips}, {self.bytes:,} bytes ({self.wasted_bytes:,} of them not needed)"
 
 
 class Plan(NamedTuple):
@@ -249,14 +249,37 @@ class Reader:
         return pieces.get(start, end)
 
     def _fetch(self, parts: list[tuple[int, int, int]]) -> Operation[list[bytes]]:
-        outcomes = yield Gather([self._ask(start, end) for _, start, end in parts], self.concurrency)
+        average = sum(end - start for _, start, end in parts) / max(1, len(parts))
+        limit = max(1, min(self.concurrency, int(IN_FLIGHT / max(1, average))))
+        failed: list[NunciusError] = []
+        asked = [self._ask_unless(failed, start, end) for _, start, end in parts]
+        outcomes = yield Gather(asked, limit)
         self.stats.round_trips += bool(parts)
+        if failed:
+            raise failed[0]
         return [outcome.result() for outcome in outcomes]
+
+    def _ask_unless(self, failed: list[NunciusError], start: int, end: int) -> Operation[bytes]:
+        """Ask for bytes, unless something has failed: then nothing more is begun, since it would be of no use."""
+        if failed:
+            raise failed[0]
+        try:
+            return (yield from self._ask(start, end))
+        except NunciusError as error:
+            failed.append(error)
+            raise
 
     def _ask(self, start: int, end: int) -> Operation[bytes]:
         self.stats.requests += 1
         piece: Piece = yield ReadRange(self.source, start, end, self.etag)
         self.stats.bytes += len(piece.data)
+        # Where a server has neither ETags nor times nothing else tells that it is another file.
+        if piece.size != self.size:
+            raise FileChangedError(
+                f"{self.source.url} has {piece.size:,} bytes, and had {self.size:,} when its headers were read: it was "
+                "replaced or written to; open it again",
+                url=self.source.url,
+            )
         if len(piece.data) != end - start:
             raise TruncatedFitsError(
                 f"{self.source.url} gave {len(piece.data):,} bytes where {end - start:,} were asked for (from byte "

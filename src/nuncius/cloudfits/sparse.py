@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,9 @@ class SparseFile(io.RawIOBase):
         self.name = file.url
         # What follows the last HDU that was read is not astropy's to look for.
         self._size = min(file.size, file.hdus[-1].end)
-        self._known = [(hdu.header_offset, hdu.raw) for hdu in file.hdus]
-        self._known += list(known)
+        # Data of no bytes begins where the next header does, and must not take its place.
+        self._known: dict[int, Any] = dict(known) | {hdu.header_offset: hdu.raw for hdu in file.hdus}
+        self._begins = sorted(self._known)
         self._fetch = fetch
         self._at = 0
 
@@ -77,8 +79,10 @@ class SparseFile(io.RawIOBase):
         return data
 
     def _bytes(self, start: int, end: int) -> Any:
-        for begin, data in self._known:
-            if begin <= start and end <= begin + len(data):
+        if at := bisect.bisect_right(self._begins, start):
+            begin = self._begins[at - 1]
+            data = self._known[begin]
+            if end <= begin + len(data):
                 return memoryview(data)[start - begin : end - begin]
         if self._fetch is None:
             raise UnsupportedError(

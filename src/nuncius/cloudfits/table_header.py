@@ -140,8 +140,10 @@ class Layout(NamedTuple):
         if names is None:
             return self.fields
         wanted = [names] if isinstance(names, str) else list(names)
+        if not all(isinstance(name, str) for name in wanted):
+            raise ConfigurationError(f"columns are asked for by their names, not by {wanted!r}")
         if not wanted:
-            raise ConfigurationError("names= has no column; leave it out for all columns")
+            raise ConfigurationError("names= has no column; .rows() reads all of them")
         return tuple(dict.fromkeys(self._find(name) for name in wanted))
 
     def _find(self, name: str) -> Field:

@@ -54,7 +54,7 @@ def row_range(rows: Any, count: int) -> range | NDArray[np.int64]:
 
     Parameters
     ----------
-    rows : None, int, slice, (int, int), sequence of int, or sequence of bool
+    rows : None, int, slice, sequence of int, or sequence of bool
         All; one; from one to before another; these, in this order; or those that are true. Negative numbers count from the
         end.
     count : int
@@ -67,7 +67,7 @@ def row_range(rows: Any, count: int) -> range | NDArray[np.int64]:
 
     Examples
     --------
-    >>> row_range((-3, None), 10)
+    >>> row_range(slice(-3, None), 10)
     range(7, 10)
     >>> row_range([0, -1], 10)
     array([0, 9])
@@ -76,8 +76,6 @@ def row_range(rows: Any, count: int) -> range | NDArray[np.int64]:
 
     if rows is None:
         return range(count)
-    if isinstance(rows, tuple) and len(rows) == 2:
-        rows = slice(*rows)
     if isinstance(rows, slice):
         return range(*rows.indices(count))
     if isinstance(rows, range):
@@ -89,7 +87,7 @@ def row_range(rows: Any, count: int) -> range | NDArray[np.int64]:
         return np.flatnonzero(given).astype(np.int64)
     if given.ndim > 1 or not np.issubdtype(given.dtype, np.integer):
         raise IndexError(
-            f"rows= takes a number, a slice, (start, stop), a list of numbers, or {count:,} truth values, "
+            f"rows= takes a number, a slice, a list of numbers, or {count:,} truth values, "
             f"not {given.dtype} of shape {given.shape}"
         )
     lowest, highest = int(given.min()), int(given.max())
@@ -134,7 +132,7 @@ def read_rows(
     UnsupportedError
         If the HDU is no table, or compressed by tiles, or the rows are more than 4 GiB.
     """
-    return (yield from read_columns(reader, hdu, names, (start, stop)))
+    return (yield from read_columns(reader, hdu, names, slice(start, stop)))
 
 
 def read_columns(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from nuncius._core.operations import Gather, ReadRange
 from nuncius.cloudfits import blocks
-from nuncius.cloudfits.hdu import FileDescription, HduDescription
+from nuncius.cloudfits.hdu import FileDescription, HduDescription, names_of
 from nuncius.cloudfits.prediction import MOST_HDUS, predict
 from nuncius.cloudfits.ranges import CONCURRENCY, Stats
-from nuncius.errors import FileChangedError, FitsError, TruncatedFitsError
+from nuncius.errors import FileChangedError, FitsError, NotFoundError, TruncatedFitsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -73,9 +73,12 @@ def walk(
         If it ends inside a header.
     FileChangedError
         If it was replaced in between.
+    NotFoundError
+        If it has no HDU of the name that is given as `hdus`.
     """
     state = _Walk(source, max(overread, blocks.BLOCK), Stats() if stats is None else stats, concurrency)
-    yield from state.fetch([(0, state.overread), *_guesses_of(like)])
+    first = like[:hdus] if isinstance(hdus, int) else like
+    yield from state.fetch([(0, state.overread), *_guesses_of(first)])
     found: list[HduDescription] = []
     trailing, complete = 0, True
     while not found or found[-1].end < state.size:
@@ -89,7 +92,8 @@ def walk(
             trailing = state.size - begin
             break
         if not state.has(begin):
-            guesses = _guesses_of(like, begin) or predict(found, state.size)
+            guesses = state.unread(_guesses_of(like, begin)) or predict(found, state.size)
+            guesses = guesses[: hdus - len(found)] if isinstance(hdus, int) else guesses
             yield from state.look(begin, guesses, len(found[-1].raw) if found else 0)
             continue
         if not state.begins_header(begin, primary=not found):
@@ -102,6 +106,10 @@ def walk(
         found.append(state.describe(begin, length, len(found)))
         if len(found) == 1 and learned is not None and not like:
             like = learned(found[0], state.size)
+    if isinstance(hdus, str) and not _enough(found, hdus):
+        raise NotFoundError(
+            f"there is no HDU {hdus!r} in {source.url}; it has {names_of(found)}", url=source.url
+        )
     state.stats.used_bytes += sum(len(hdu.raw) for hdu in found)
     file = FileDescription(
         source.url, state.size, state.etag, state.modified, tuple(found), trailing, complete
@@ -112,7 +120,7 @@ def walk(
 def _enough(found: Sequence[HduDescription], hdus: int | str | None) -> bool:
     if isinstance(hdus, str):
         wanted = hdus.strip().upper()
-        return found[-1].name == wanted
+        return found[-1].name == wanted or wanted == "PRIMARY"
     return hdus is not None and len(found) >= hdus
 
 
@@ -227,6 +235,10 @@ class _Walk:
         """Tell whether the first card at a place was read."""
         start = self._piece_of(begin)
         return start >= 0 and begin + blocks.CARD <= start + len(self._pieces[start])
+
+    def unread(self, guesses: Iterable[Guess]) -> list[Guess]:
+        """Return the guesses that lie in the file and were not read yet."""
+        return [guess for guess in guesses if guess[0] < self.size and not self.has(guess[0])]
 
     def begins_header(self, begin: int, *, primary: bool) -> bool:
         """Tell whether a header begins at a place; after the last HDU anything may follow."""

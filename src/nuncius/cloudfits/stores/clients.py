@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import functools
 import os
 import re
 import threading
+import time
 from collections import OrderedDict
 from datetime import timedelta
 from importlib.metadata import version
@@ -40,6 +42,8 @@ _PLAIN_PATH = re.compile(
 _stores: OrderedDict[Hashable, Any] = OrderedDict()
 _lock = threading.Lock()
 _process: int | None = None
+_LETTING_GO_S = 0.05  # until the client's threads have let go of an answer, which nothing tells
+_last_answer = 0.0
 
 
 def find_login(place: Place, access: Access) -> Login:
@@ -105,11 +109,23 @@ def check_process() -> None:
     global _process
     if _process is None:
         _process = os.getpid()
+        atexit.register(_let_go)
     elif _process != os.getpid():
         raise ForkError(
             "this process was forked from one that had already read from object stores, whose connections it can't "
             'use; start worker processes with the method "spawn": multiprocessing.get_context("spawn")'
         )
+
+
+def note_answer() -> None:
+    """Note that the client has answered just now."""
+    global _last_answer
+    _last_answer = time.monotonic()
+
+
+def _let_go() -> None:
+    """Wait at the end of the program: a thread that comes back to an interpreter which has ended aborts it (SIGABRT)."""
+    time.sleep(max(0.0, _last_answer + _LETTING_GO_S - time.monotonic()))
 
 
 def _base(place: Place) -> tuple[str, str]:

@@ -82,7 +82,8 @@ class FileSource:
     def _check_kind(self, mode: int) -> None:
         if stat.S_ISDIR(mode):
             raise NotFoundError(
-                f"{self.url} is a folder, not a file; name a file, or list the folder", url=self.url
+                f"{self.url} is a folder, not a file; name a file, or read the headers of all: read_headers(…)",
+                url=self.url,
             )
         if not stat.S_ISREG(mode):
             raise UnsupportedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Piece
-from nuncius.cloudfits.access import refuse_pickling
+from nuncius.cloudfits.access import is_telling, refuse_pickling
 from nuncius.cloudfits.stores import problems
 from nuncius.cloudfits.stores.answers import identity, is_strong, unpack
 from nuncius.cloudfits.stores.problems import Failure
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN_TIME = 0  # what the client says where the server says nothing of the time
 _CHUNK = 16 << 20  # bytes
+_LEFT_BEHIND = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 # The folders of links whose server answers in a way that the client can't read.
 _unusual: set[str] = set()
@@ -47,7 +48,7 @@ class ObjectSource:
     async def read(self, start: int, end: int, *, etag: str | None = None) -> Piece:
         """Read the bytes from `start` to before `end`; see `Source`."""
         wanted = max(start + 1, end)  # nothing is asked for as one byte: it tells the size too
-        if self._folder in _unusual:
+        if self._folder in _unusual or self._has_own_secrets:
             piece = await self._session.plain.read(start, wanted, etag)
         else:
             piece = await self._read(start, wanted, etag)
@@ -76,6 +77,14 @@ class ObjectSource:
                 f"the address of {self.url} lets in whoever holds it, and so is among the secrets"
             )
         return open_source, (place.address, self._session.access)
+
+    @property
+    def _has_own_secrets(self) -> bool:
+        """Whether there are header lines that the client would carry on to another host, where a link sends it there."""
+        headers = self._session.access.headers or {}
+        return self._session.place.kind == "http" and any(
+            is_telling(name) and name.lower() not in _LEFT_BEHIND for name in headers
+        )
 
     @property
     def _folder(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nuncius.cloudfits.stores import problems
-from nuncius.cloudfits.stores.clients import check_process, client_of
+from nuncius.cloudfits.stores.clients import check_process, client_of, note_answer
 from nuncius.cloudfits.stores.logins import forget_machine, nobody
 from nuncius.cloudfits.stores.plain import PlainReader
 
@@ -85,22 +85,27 @@ class Session:
         while True:
             attempt += 1
             check_process()
+            login = self.login
             if whole not in self._client:
                 self._client[whole] = client_of(self.place, self.access, self.login, whole=whole)
             try:
                 return await call(*self._client[whole])
             except _failures() as error:
                 failure = problems.read_failure(error)
+            finally:
+                note_answer()
             if returned(failure):
                 return failure
-            if not await self._may_go_on(failure, attempt):
+            if not await self._may_go_on(failure, attempt, login):
                 failure = failure._replace(attempts=max(failure.attempts, attempt))
                 raise problems.to_error(failure, self.place, self.access, self.login)
 
-    async def _may_go_on(self, failure: Failure, attempt: int) -> bool:
-        """Do what can be done about a failure; False if that is nothing."""
+    async def _may_go_on(self, failure: Failure, attempt: int, login: Login) -> bool:
+        """Do what can be done about a failure of one who asked so; False if that is nothing."""
+        if failure.reason in {"region", "identity"} and login is not self.login:
+            return True  # another request that was on its way has learned it
         if failure.reason == "region":
-            return await self._learn_region(failure)
+            return await self._learn_region(failure, login)
         if failure.reason == "identity" and self.login.machine:
             self._go_without()
             return True
@@ -111,10 +116,12 @@ class Session:
             return True
         return False
 
-    async def _learn_region(self, failure: Failure) -> bool:
+    async def _learn_region(self, failure: Failure, login: Login) -> bool:
         region = failure.region
         if region is None and self.place.kind == "s3":
-            region = await self.plain.region_of(self.login.address, self.place.bucket)
+            region = await self.plain.region_of(login.address, self.place.bucket)
+            if login is not self.login:
+                return True
         if region is None or region == self.login.region:
             return False
         _regions[self.login.endpoint, self.place.bucket] = region
