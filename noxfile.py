@@ -68,7 +68,7 @@ def docs(session):
 @nox.session
 def benchmarks(session):
     """How fast it is; the figures are printed and judged by a reader."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".[test]", "aiohttp", "s3fs>=2024", "fitsio")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
