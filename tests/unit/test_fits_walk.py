@@ -11,6 +11,7 @@ from astropy.io import fits
 
 from fits_source import MemoryFile, opened, run
 from nuncius._core.operations import Piece
+from nuncius.cloudfits import images
 from nuncius.cloudfits.walk import walk
 from nuncius.errors import FileChangedError, FitsError, NotFoundError, TruncatedFitsError
 
@@ -291,6 +292,19 @@ def test_guesses_that_overlap_what_is_there():
     sibling, _, _ = opened(written(*(image(n, rows=1, cards=3) for n in range(12))))
     file, _, _ = opened(data, like=sibling.hdus, overread=2880)
     assert found(file) == truth(data)
+
+
+@pytest.mark.parametrize("step", [2, -1, -3, 16, 17, -40])
+def test_steps_along_the_last_axis_take_one_run_a_row(step):
+    pixels = np.arange(20 * 512, dtype=">i2").reshape(20, 512)
+    hdu = fits.ImageHDU(pixels)
+    data = written(hdu)
+    file, reader, source = opened(data, overread=2880)
+    source.ranges.clear()
+    found_pixels = run(images.read_section(reader, file[1], (slice(3, 9), slice(None, None, step))), source)
+    assert np.array_equal(found_pixels, pixels[3:9, ::step])
+    assert found_pixels.dtype == pixels.dtype
+    assert len(source.ranges) == 1
 
 
 # What a description is --------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ _CURES = {
     "table": "Tables are read by .rows() and .columns()",
     "empty": "The image is probably in HDU 1",
 }
+_DENSE = 16  # up to which step the pixels in between are read as well
 _INLINE = 1 << 20  # bytes: for less, another thread is not worth its while
 _TYPES = {8: ">u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
@@ -179,6 +180,12 @@ def _plain(reader: Reader, hdu: HduDescription, axes: Sequence[Axis]) -> Operati
     shape = [len(axis.indices) for axis in axes]
     if 0 in shape:
         return np.empty(shape, dtype=hdu.dtype)
+    last = axes[-1].indices
+    if isinstance(last, range) and last.step != 1 and abs(last.step) <= _DENSE and len(last) > 1:
+        # Every other pixel, or backwards: a run for each would cost more memory than what is between them.
+        between = Axis(range(*axes[-1].box), kept=True)
+        dense = yield from _plain(reader, hdu, [*axes[:-1], between])
+        return np.ascontiguousarray(dense[..., :: last.step])
     width = abs(hdu.bitpix) // 8
     starts, length = _runs(reader, hdu, axes, width)
     pieces = yield from reader.read(starts, starts + length)
