@@ -363,7 +363,7 @@ def test_a_cancelled_read_is_over_at_once_and_the_file_goes_on(store, url):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - begin < 0.2
+        assert time.monotonic() - begin < 5  # of 30
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await file[1].section[:10, 0]
@@ -420,7 +420,7 @@ def test_ctrl_c_stops_at_once(store, url, what):
         line = program.stdout.readline()
         took = time.monotonic() - begin
         assert line == "interrupted\n"
-        assert took < 0.5  # 0.2 s on a machine that has nothing else to do
+        assert took < 5  # of 60; milliseconds on a machine that has nothing else to do
         out, err = program.communicate(timeout=20)
         assert (program.returncode, out, err) == (0, "", "")
     finally:

@@ -184,13 +184,13 @@ def test_files_that_look_alike_share_their_layout(store):
     one = next(read_headers(names[:1]))
     alone = store.stats.requests
     store.reset()
-    store.latency_s = 0.02
+    store.latency_s = 0.05
     started = time.monotonic()
     found = list(read_headers(names, max_files=1, ordered=True))
     took = time.monotonic() - started
     assert all([hdu.raw for hdu in file] == [hdu.raw for hdu in one] for file in found)
     # The first is followed header by header; each of the others takes two round trips.
-    assert took < 0.02 * (alone + 2 * 11) * 2
+    assert took < 0.05 * (alone + 2 * 11) * 3  # one after the other they would take twice that at the least
     assert store.stats.requests <= alone * 12
 
 
@@ -241,11 +241,11 @@ def test_a_slow_source_of_urls_does_not_hold_results_back(urls):
     def slow():
         for url in urls[:4]:
             yield url
-            time.sleep(0.2)
+            time.sleep(3)
 
     started = time.monotonic()
     next(read_headers(slow()))
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2.9
 
 
 # Ends --------------------------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ async def test_async_leaving_early_or_cancelling_stops(store, urls):
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 5  # of 30; milliseconds on a machine that has nothing else to do
 
 
 def test_in_a_thread_and_beside_a_running_loop(urls):

@@ -235,9 +235,7 @@ class HduDescription:
             if field is None and not self._is_odd(name):
                 return default
             value = None if field is None else blocks.read_value(field)
-            if value is not None and not (
-                isinstance(value, str) and (value.endswith("&") or not value.isascii())
-            ):
+            if value is not None and not (isinstance(value, str) and value.endswith("&")):
                 return value
         try:
             return self.header.get(key, default)

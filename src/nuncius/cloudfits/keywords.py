@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from nuncius.cloudfits.hdu import HduDescription
 
-_FLOAT = re.compile(rb" *([+-]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][+-]?\d+)?) *(?:/|$)")
 _EXACT = 2**53  # so far floats hold each integer
 _LONGEST = 2**63
 # Keywords that the header of a compressed image has from the image, and the table that holds it from itself.
@@ -99,13 +98,8 @@ def _fields(raw: bytes, keyword: str) -> list[bytes]:
 
 def _quick(field: bytes) -> Any:
     """Return a value that is plain to see; None if only astropy can tell."""
-    if match := _FLOAT.match(field):
-        text = match[1].decode()
-        if text.lstrip("+-").isdigit():
-            return int(text)
-        return float(text.translate({68: "E", 100: "e"}))
-    value = blocks.value_of(b"KEYWORD =" + field, "KEYWORD")
-    if isinstance(value, str) and (value.endswith("&") or not value.isprintable() or not value.isascii()):
+    value = blocks.read_value(field)
+    if isinstance(value, str) and (value.endswith("&") or not value.isprintable() or not field.isascii()):
         return None
     return value
 
