@@ -241,11 +241,11 @@ def test_a_slow_source_of_urls_does_not_hold_results_back(urls):
     def slow():
         for url in urls[:4]:
             yield url
-            time.sleep(3)
+            time.sleep(1)
 
     started = time.monotonic()
     next(read_headers(slow()))
-    assert time.monotonic() - started < 2.9
+    assert time.monotonic() - started < 3.5  # of 4, in which all of them come
 
 
 # Ends --------------------------------------------------------------------------------------------------------------------
