@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 import signal
 from pathlib import Path
@@ -26,3 +27,12 @@ def packets_dir() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs packets of real surveys: set NUNCIUS_PACKETS to the folder that holds them")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def own_pickles():
+    """Take back what an import of Dask's `distributed` does to the pickles of all errors: with tblib they carry their causes."""
+    yield
+    for kind, reduce in list(copyreg.dispatch_table.items()):
+        if getattr(reduce, "func", reduce).__module__.startswith("tblib") and issubclass(kind, BaseException):
+            del copyreg.dispatch_table[kind]

@@ -19,6 +19,7 @@ import pytest
 from nuncius.cloudfits.access import Access
 from nuncius.cloudfits.stores import clients, listing, logins, open_source, sessions
 from nuncius.cloudfits.stores.listing import list_objects
+from nuncius.cloudfits.stores.other import OtherSource
 from nuncius.errors import (
     ConfigurationError,
     DeadlineError,
@@ -685,6 +686,7 @@ async def test_what_fsspec_reads(tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/night/x.fits", DATA)
     source = pickle.loads(pickle.dumps(open_source("memory://night/x.fits")))
+    assert isinstance(source, OtherSource)
     piece = await source.read(10, 20)
     assert (piece.data, piece.size) == (DATA[10:20], len(DATA))
     assert (await source.read(len(DATA), len(DATA) + 5, etag=piece.etag)).data == b""
