@@ -57,8 +57,10 @@ class AsyncSignal:
             self._loop, self._event = loop, asyncio.Event()
             # What came before this loop was known has set nothing: look again soon.
             timeout_s = min(timeout_s, 0.001)
+        # Not asyncio.wait_for: before Python 3.12 it swallows a cancellation that comes with the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), max(0.0, min(timeout_s, SLICE_S)))
+            async with asyncio.timeout(max(0.0, min(timeout_s, SLICE_S))):
+                await self._event.wait()
         self._event.clear()
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
