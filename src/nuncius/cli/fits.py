@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuncius._core.terminal import printable
 from nuncius.cli.fits_address import (
     AS_JSON,
     HDU,
@@ -24,7 +25,6 @@ from nuncius.cli.fits_address import (
     open_address,
     print_json,
     print_rows,
-    printable,
     url_of,
 )
 from nuncius.cli.fits_cutout import cutout

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import click
 
 from nuncius._core.jsontext import to_text
+from nuncius._core.terminal import printable
 from nuncius.errors import NotFoundError, NunciusError
 
 if TYPE_CHECKING:
@@ -219,11 +220,6 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def printable(text: str) -> str:
-    """Make text of strangers harmless on a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 class _Lines(logging.Handler):

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from nuncius._core.lazy import require
+from nuncius._core.terminal import printable
 from nuncius.cli.fits_address import (
     OVERWRITE,
     access_options,
     counted,
     expand,
     is_listing,
-    printable,
     refuse_password,
 )
 from nuncius.cli.fits_files import check_free, output_option

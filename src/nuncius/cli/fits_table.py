@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nuncius._core.terminal import printable
 from nuncius.cli.fits_address import (
     AS_JSON,
     HDU,
@@ -24,7 +25,6 @@ from nuncius.cli.fits_address import (
     name_of,
     open_address,
     print_json,
-    printable,
 )
 from nuncius.cli.fits_files import check_free, origin_cards, output_option, written_whole
 from nuncius.errors import ConfigurationError, NotFoundError, UnsupportedError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from nuncius._core.terminal import printable
 from nuncius.cloudfits import blocks, images
 from nuncius.cloudfits.keywords import OF_TABLES, unreadable
 from nuncius.errors import FitsError
@@ -92,7 +93,7 @@ class HduDescription:
         name = self.get("EXTNAME", "")
         if name == "COMPRESSED_IMAGE" and self.kind == "compressed image":
             name = self.header.get("EXTNAME", "")  # of the table, and not of the image
-        shown = _shown(str("" if name is None else name).strip().upper())
+        shown = printable(str("" if name is None else name).strip().upper())
         return shown or ("PRIMARY" if self.index == 0 else "")
 
     @cached_property
@@ -114,7 +115,7 @@ class HduDescription:
         """
         if self.structure.groups:
             return "random groups"
-        kind = _KINDS.get(self.xtension, _shown(self.xtension.lower()))
+        kind = _KINDS.get(self.xtension, printable(self.xtension.lower()))
         if kind == "table" and blocks.value_of(self.raw, "ZIMAGE") is True:
             return "compressed image"
         return "empty" if kind == "image" and not self.structure.naxis else kind
@@ -363,10 +364,6 @@ def info_rows(file: FileDescription) -> list[dict[str, Any]]:
         }
         for hdu in file.hdus
     ]
-
-
-def _shown(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _shape_text(hdu: HduDescription) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nuncius.cloudfits.ranges import CONCURRENCY, Stats
 from nuncius.cloudfits.walk import OVERREAD, Walked, walk
 from nuncius.cloudfits.whole import read_whole
+from nuncius.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nuncius._core.operations import Operation, Source
@@ -24,6 +25,19 @@ class Walking:
     overread_bytes: int = OVERREAD
     whole_file: bool = False
     max_concurrency: int = CONCURRENCY
+
+
+def check_options(hdus: int | str | None, **counts: int) -> None:
+    """Raise ConfigurationError unless `hdus` says which HDUs are read, and the counts are whole numbers from 1."""
+    if isinstance(hdus, bool) or not (
+        hdus is None or isinstance(hdus, str) or (isinstance(hdus, int) and hdus > 0)
+    ):
+        raise ConfigurationError(
+            f"hdus={hdus!r}: it is how many HDUs are read, from 1, or the name of the last one"
+        )
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"{name}={value!r}: it is a whole number, 1 or more")
 
 
 def describe_file(source: Source, walking: Walking, stats: Stats) -> Operation[Walked]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nuncius.cloudfits._async import AsyncRemoteFits
 from nuncius.cloudfits._sync import RemoteFits
 from nuncius.cloudfits.access import Access
-from nuncius.cloudfits.headers import Walking
+from nuncius.cloudfits.headers import Walking, check_options
 from nuncius.cloudfits.ranges import CONCURRENCY
 from nuncius.cloudfits.stores import open_source
 from nuncius.cloudfits.walk import OVERREAD
@@ -178,15 +178,7 @@ def _walking(
     overread_bytes: int,
     max_concurrency: int,
 ) -> Walking:
-    if isinstance(hdus, bool) or not (
-        hdus is None or isinstance(hdus, str) or (isinstance(hdus, int) and hdus > 0)
-    ):
-        raise ConfigurationError(
-            f"hdus={hdus!r}: it is how many HDUs are read, from 1, or the name of the last one"
-        )
-    for name, value in (("overread_bytes", overread_bytes), ("max_concurrency", max_concurrency)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(f"{name}={value!r}: it is a whole number, 1 or more")
+    check_options(hdus, overread_bytes=overread_bytes, max_concurrency=max_concurrency)
     if index is not None and whole_file:
         raise ConfigurationError(
             "index= knows the headers so that pieces can be read, and whole_file=True reads everything; give one of them"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nuncius._core import background
 from nuncius._core.drivers import AsyncDriver
+from nuncius.cloudfits.headers import check_options
 from nuncius.cloudfits.places import find_place, shown_url
 from nuncius.cloudfits.ranges import Stats
 from nuncius.cloudfits.stores import open_source
@@ -68,15 +69,7 @@ class Options:
     access: Access
 
     def __post_init__(self) -> None:
-        hdus = self.hdus
-        if isinstance(hdus, bool) or not (hdus is None or isinstance(hdus, str) or hdus > 0):
-            raise ConfigurationError(
-                f"hdus={hdus!r}: it is how many HDUs are read, from 1, or the name of the last one"
-            )
-        for name in ("max_files", "overread_bytes"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigurationError(f"{name}={value!r}: it is a whole number, 1 or more")
+        check_options(self.hdus, max_files=self.max_files, overread_bytes=self.overread_bytes)
 
 
 class Reading:
