@@ -8,9 +8,12 @@ next HDU begins are looked at here: that takes a tenth of the time that a whole 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nuncius.errors import FitsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLOCK = 2880
 CARD = 80
@@ -134,6 +137,11 @@ def read_value(field: bytes) -> int | float | str | bool | None:
 
 def card_of(raw: bytes, name: str) -> bytes | None:
     """Return what follows ``NAME    =`` in the first card of that keyword; None if there is none."""
+    return next(cards_of(raw, name), None)
+
+
+def cards_of(raw: bytes, name: str) -> Iterator[bytes]:
+    """Yield what follows ``NAME    =`` in each card of that keyword."""
     key = name.encode("ascii").ljust(8) + b"= "  # without the blank it is a comment (FITS 4.0, 4.1.2.2)
     # Of its first and its last letter the one that fewer cards have there: to look for the key in all the text takes
     # ten times as long, above all where it isn't there.
@@ -143,9 +151,8 @@ def card_of(raw: bytes, name: str) -> bytes | None:
     card = column.find(letter)
     while card >= 0:
         if raw[card * CARD : card * CARD + 10].upper() == key:
-            return raw[card * CARD + 9 : card * CARD + CARD]
+            yield raw[card * CARD + 9 : card * CARD + CARD]
         card = column.find(letter, card + 1)
-    return None
 
 
 def _axis_cards(raw: bytes) -> bytes:

@@ -72,28 +72,14 @@ def _values(hdu: HduDescription, keyword: str) -> tuple[Any, int]:
     raw = hdu.raw
     quick = len(keyword) <= 8 and keyword.replace("-", "").replace("_", "").isalnum()
     if quick and not (hdu.kind == "compressed image" and OF_TABLES.fullmatch(keyword)):
-        fields = _fields(raw, keyword)
-        # The sign of a value is "= ": what else begins with "=" is a text without one.
-        plain = bool(fields) and all(field.startswith(b" ") for field in fields)
-        value = _quick(fields[0]) if plain else None
+        fields = list(blocks.cards_of(raw, keyword))
+        value = _quick(fields[0]) if fields else None
         if value is not None:
             return value, len(set(fields[1:]) - {fields[0]})
-        # Neither after HIERARCH, nor in lower case, nor without a value.
+        # Neither after HIERARCH nor without a value.
         if not fields and keyword.encode() not in raw.upper():
             return None, 0
     return _from_header(hdu, keyword)
-
-
-def _fields(raw: bytes, keyword: str) -> list[bytes]:
-    """Return what follows ``NAME    =`` in each card of that keyword."""
-    key = keyword.encode().ljust(8) + b"="
-    fields = []
-    at = raw.find(key)
-    while at >= 0:
-        if at % blocks.CARD == 0:
-            fields.append(raw[at + 9 : at + blocks.CARD])
-        at = raw.find(key, at + 1)
-    return fields
 
 
 def _quick(field: bytes) -> Any:
