@@ -18,6 +18,8 @@ from bson import ObjectId
 import nuncius
 from http_support import Loopback, json_reply, reply
 from nuncius import aio
+from nuncius._core.operations import Deadline, Response
+from nuncius.archives.kowalski.service import KowalskiService
 from nuncius.errors import (
     ConfigurationError,
     DeadlineError,
@@ -178,6 +180,20 @@ def test_many_requests_at_a_time_log_in_once(dying):
         assert list(found.by_position()) == list(places)
         assert len(found) == len(places)
         assert len(kowalski.tokens) == 1 + dying
+
+
+def test_who_looked_before_a_login_ended_takes_its_token():
+    """Two questions find no token; the first has logged in before the second gets round to it."""
+    server = KowalskiService("kowalski+http://127.0.0.1:9", credentials=("me", PASSWORD))
+    first, second = (server.token(Deadline(None)) for _ in range(2))
+    logins = next(first), next(second)  # each asks to log in once, and so might one after the other
+    login = logins[0].make()
+    next(login)
+    with pytest.raises(StopIteration) as done:
+        login.send(Response(200, {}, b'{"token": "token-0"}'))
+    with pytest.raises(StopIteration) as same:
+        next(logins[1].make())  # without a request
+    assert same.value.value is done.value.value
 
 
 def test_two_logins_at_one_address_are_two(monkeypatch):

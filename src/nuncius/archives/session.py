@@ -1,34 +1,26 @@
-"""A conversation with a server over HTTP: a login, a token that is renewed when it dies, and requests that carry it."""
+"""A conversation with an archive over HTTP: where its login is looked for, and how its answers are read."""
 
 from __future__ import annotations
 
-import math
-import time
-from abc import ABC, abstractmethod
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from nuncius._core.operations import Call, Once, Request
-from nuncius._core.retry import send
+from nuncius._core.operations import Call
+from nuncius._session import Session, base_url
 from nuncius.archives.extended_json import from_json
 from nuncius.credentials import find_credentials, find_token
-from nuncius.errors import ConfigurationError, DeadlineError, LoginError
+from nuncius.errors import LoginError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nuncius._core.operations import Deadline, Operation, Response
     from nuncius.credentials import Credentials, CredentialsLike, Token
 
-JSON = {"Content-Type": "application/json"}
 LARGEST_TIME_MS = 300_000  # the servers' own limit for one question
 _LARGE_BODY = 1 << 18
-_QUOTED = 2000  # characters of what a server says
 
 
-class Session(ABC):
-    """What the conversations with all servers have in common.
+class ArchiveSession(Session):
+    """What the conversations with archives that want a login have in common.
 
     Parameters
     ----------
@@ -45,7 +37,6 @@ class Session(ABC):
         If the URL is none, or has a password in it.
     """
 
-    service: str
     example: str  # how a URL of this service looks
 
     def __init__(
@@ -56,46 +47,15 @@ class Session(ABC):
         token: str | Token | None = None,
         timeout_s: float = 60.0,
     ) -> None:
-        self.base = base_url(url, self.service, self.example)
-        host = urlsplit(self.base).hostname
-        self.credentials: Credentials | None = find_credentials(self.service, credentials, host=host)
+        base = base_url(url, self.service, self.example)
+        host = urlsplit(base).hostname
         named = credentials is not None and token is None  # who names a login means that one
-        self.given_token = None if named else find_token(self.service, token, host=host)
-        self.timeout_s = timeout_s
-        self._token = self.given_token
-        self._ends = math.inf  # on the monotonic clock; a token that was given is used until it is refused
-
-    @abstractmethod
-    def log_in(self, deadline: Deadline) -> Operation[Token]:
-        """Get a token for the user name and password, and keep it with `keep_token`."""
-
-    def is_refused(self, response: Response) -> bool:
-        """Tell whether an answer says that the token is dead."""
-        return response.status == 401
-
-    def token(self, deadline: Deadline) -> Operation[Token]:
-        """Return the token; log in if there is none yet, or if it is about to end.
-
-        Raises
-        ------
-        LoginError
-            If there is no login, or the server refuses it.
-        """
-        known = self._token
-        if known is not None and (time.monotonic() < self._ends or self.credentials is None):
-            return known
-        # Two logins at one address are two: the key is this conversation.
-        once = Once((self.service, id(self)), lambda: self.log_in(deadline), deadline.remaining_s)
-        try:
-            fresh: Token = yield once
-        except DeadlineError:  # perhaps that of another question, which had less time
-            fresh = yield replace(once, timeout_s=deadline.remaining_s)
-        return fresh
-
-    def keep_token(self, token: Token, ends: float = math.inf) -> Token:
-        """Use a token from now on, until a moment on the monotonic clock."""
-        self._token, self._ends = token, ends
-        return token
+        super().__init__(
+            base,
+            credentials=find_credentials(self.service, credentials, host=host),
+            token=None if named else find_token(self.service, token, host=host),
+            timeout_s=timeout_s,
+        )
 
     def login(self) -> Credentials:
         """Return the user name and password.
@@ -115,78 +75,9 @@ class Session(ABC):
             )
         return self.credentials
 
-    def respond(
-        self,
-        method: str,
-        path: str,
-        deadline: Deadline,
-        *,
-        body: bytes | None = None,
-        params: Mapping[str, Any] | None = None,
-        reads: bool = False,
-    ) -> Operation[Response]:
-        """Send a request and return the response, whatever it says; a token that has died is renewed once."""
-        for attempt in (1, 2):
-            token = yield from self.token(deadline)
-            headers = {"Authorization": f"Bearer {token.reveal()}", **(JSON if body is not None else {})}
-            url, timeout_s = f"{self.base}/{path.lstrip('/')}", self.patience_s(deadline)
-            request = Request(method, url, headers, params, body, timeout_s)
-            response: Response = yield from send(request, deadline, reads=reads)
-            if attempt == 2 or not self.is_refused(response) or self.credentials is None:
-                return response
-            if self._token is token:  # unless another request has renewed it meanwhile
-                self._token = None
-        raise AssertionError
-
-    def patience_s(self, deadline: Deadline) -> float:
-        """Return how long one request may take: as long as the caller says, also where that is more than usual."""
-        return self.timeout_s if deadline.timeout_s is None else deadline.remaining_s
-
     def patience_ms(self, deadline: Deadline) -> int:
         """Return the same for the server, which need not go on with what nobody waits for."""
         return max(1, min(LARGEST_TIME_MS, int(self.patience_s(deadline) * 1000)))
-
-    def hidden(self, text: str) -> str:
-        """Return what a server said without the secrets that it was sent and may quote."""
-        for secret in (self._token, self.given_token, self.credentials):
-            if secret is not None and secret.reveal():
-                text = text.replace(secret.reveal(), "***")
-        return text
-
-    def quoted(self, text: str) -> str:
-        """Return what a server said as it can stand in a message and in a log: one line, and no secret."""
-        line = " ".join(self.hidden(text[:_QUOTED]).split())
-        return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
-
-    def facts(self, response: Response) -> dict[str, Any]:
-        """Return what an error says of where it comes from."""
-        return {"service": self.service, "url": self.base, "status": response.status}
-
-
-def base_url(url: str, service: str, example: str) -> str:
-    """Return where a URL points, without the service's name.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is none, or has a password in it. What may be a secret is not repeated.
-    """
-    try:
-        parts = urlsplit(url.removeprefix(f"{service}+"))
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        # The reason, and the URL, could quote a password.
-        raise ConfigurationError(f"this is no URL of a {service} server: write {example}") from None
-    if "@" in parts.netloc or "@" in parts.path:
-        prefix = f"NUNCIUS_{service.upper()}"
-        raise ConfigurationError(
-            "a URL with a user name or password in it ends up in logs; give credentials= or set "
-            f"{prefix}_USERNAME and {prefix}_PASSWORD"
-        )
-    if parts.scheme not in {"http", "https"} or not host:
-        raise ConfigurationError(f"{url!r} is no address of a {service} server: write {example}")
-    name = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{name}{f':{port}' if port else ''}{quote(parts.path.rstrip('/'), safe='/%')}"
 
 
 def parsed(response: Response) -> Any:
@@ -202,10 +93,3 @@ def read(response: Response) -> Operation[Any]:
     if len(response.body) <= _LARGE_BODY:
         return parsed(response)
     return (yield Call(parsed, (response,)))
-
-
-def text_of(response: Response) -> str:
-    """Return the beginning of an answer that was not understood, for a message."""
-    text = " ".join(response.body[:300].decode("utf-8", "replace").split())
-    kind = response.headers.get("content-type", "no type")
-    return f"{text[:200]!r} ({kind})" if text else "an empty answer"

@@ -12,8 +12,9 @@ from urllib.parse import urlencode
 
 from nuncius._core.operations import Request
 from nuncius._core.retry import send
+from nuncius._session import text_of
 from nuncius.archives.kowalski.wire import to_body
-from nuncius.archives.session import Session, parsed, read, text_of
+from nuncius.archives.session import ArchiveSession, parsed, read
 from nuncius.credentials import Token
 from nuncius.errors import (
     DeadlineError,
@@ -44,10 +45,10 @@ _LATE = ("MaxTimeMSExpired", "exceeded time limit")
 _WRONG = ("BadValue", "unknown operator", "FailedToParse", "TypeMismatch", "unknown top level operator")
 
 
-class BoomService(Session):
+class BoomService(ArchiveSession):
     """One BOOM server, as operations.
 
-    See `nuncius.archives.session.Session` for how it is made.
+    See `nuncius.archives.session.ArchiveSession` for how it is made.
     """
 
     service = SERVICE

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Request
 from nuncius._core.retry import retry_after_s, send
+from nuncius._session import JSON, text_of
 from nuncius.archives.kowalski.wire import to_body
-from nuncius.archives.session import JSON, Session, parsed, read, text_of
+from nuncius.archives.session import ArchiveSession, parsed, read
 from nuncius.credentials import Token
 from nuncius.errors import (
     DeadlineError,
@@ -49,10 +50,10 @@ _KINDS: tuple[tuple[str, type[NunciusError]], ...] = (
 )
 
 
-class KowalskiService(Session):
+class KowalskiService(ArchiveSession):
     """One Kowalski server, as operations.
 
-    See `nuncius.archives.session.Session` for how it is made.
+    See `nuncius.archives.session.ArchiveSession` for how it is made.
     """
 
     service = SERVICE

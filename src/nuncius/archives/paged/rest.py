@@ -7,7 +7,8 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from nuncius._core.operations import Request
 from nuncius._core.retry import retry_after_s, send
-from nuncius.archives.session import base_url, read, text_of
+from nuncius._session import base_url, text_of
+from nuncius.archives.session import read
 from nuncius.errors import FilterError, ForbiddenError, LoginError, NotFoundError, ServerError
 
 if TYPE_CHECKING:
