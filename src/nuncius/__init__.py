@@ -1,4 +1,4 @@
-"""nuncius: listen to astronomical alerts, keep them, ask for them again, and read FITS files in object stores.
+"""nuncius: listen to astronomical alerts, keep them, ask for them again, find data sets, and read FITS files.
 
 The names below load when they are first used, so that ``import nuncius`` costs next to nothing.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nuncius.archives import open_archive
     from nuncius.brokers import open_publisher, open_stream
     from nuncius.cloudfits import open_fits, read_headers, scan_headers
+    from nuncius.datasets import open_dserver
     from nuncius.errors import NunciusError
     from nuncius.sandbox import Sandbox
 
@@ -26,6 +27,7 @@ _HOMES = {
     "NunciusError": "nuncius.errors",
     "Sandbox": "nuncius.sandbox",
     "open_archive": "nuncius.archives",
+    "open_dserver": "nuncius.datasets",
     "open_fits": "nuncius.cloudfits",
     "open_publisher": "nuncius.brokers",
     "open_stream": "nuncius.brokers",
@@ -42,6 +44,7 @@ __all__ = [
     "Sandbox",
     "__version__",
     "open_archive",
+    "open_dserver",
     "open_fits",
     "open_publisher",
     "open_stream",
@@ -52,7 +55,7 @@ __all__ = [
 
 
 _PACKAGES = frozenset(
-    {"aio", "alerts", "archives", "brokers", "cloudfits", "errors", "plots", "sandbox", "sky", "streams"}
+    {"aio", "alerts", "archives", "brokers", "cloudfits", "datasets", "errors", "plots", "sandbox", "sky", "streams"}
 )
 
 

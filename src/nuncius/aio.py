@@ -7,6 +7,8 @@
 ...     await archive.count("ZTF_alerts", {"objectId": "ZTF20acfkzcg"})
 >>> async with nuncius.aio.open_fits("s3://bucket/image.fits") as fits:  # doctest: +SKIP
 ...     await fits[1].section[100:200, 100:200]
+>>> async with nuncius.aio.open_dserver("https://demo.dtool.dev/lookup") as dserver:  # doctest: +SKIP
+...     await dserver.search("supernova")
 """
 
 from nuncius.archives.opening import open_async_archive as open_archive
@@ -14,5 +16,6 @@ from nuncius.brokers import open_async_publisher as open_publisher
 from nuncius.brokers import open_async_stream as open_stream
 from nuncius.cloudfits.many import read_async_headers as read_headers
 from nuncius.cloudfits.opening import open_async_fits as open_fits
+from nuncius.datasets.opening import open_async_dserver as open_dserver
 
-__all__ = ["open_archive", "open_fits", "open_publisher", "open_stream", "read_headers"]
+__all__ = ["open_archive", "open_dserver", "open_fits", "open_publisher", "open_stream", "read_headers"]

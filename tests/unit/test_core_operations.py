@@ -385,6 +385,20 @@ def test_the_connections_of_loops_that_ended_are_let_go(forgotten):
     driver._clients.clear()
 
 
+def test_a_loop_that_ends_closes_its_connections(forgotten):
+    driver, closed = AsyncDriver(), []
+
+    async def one(url):
+        assert await driver.run(fetching(url)) == b"hello"
+        (kept,) = driver._clients.values()
+        closed.append(kept.client)
+
+    with http_support.Loopback(lambda _: http_support.reply(body=b"hello")) as server:
+        asyncio.run(one(server.url))
+    assert closed[0].is_closed
+    driver._clients.clear()
+
+
 async def test_blocking_calls_leave_the_loop_free():
     ticks = []
 

@@ -7,14 +7,14 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 from nuncius._core import background, http
 from nuncius._core.operations import Call, Gather, Once, Outcome, ReadRange, Request, Sleep
 from nuncius.errors import DeadlineError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import AsyncGenerator, Hashable, Iterable
 
     import httpx2
 
@@ -182,6 +182,19 @@ class Driver:
         return running.outcome.value
 
 
+class _Kept(NamedTuple):
+    """The connections of a loop."""
+
+    client: httpx2.AsyncClient
+    until_closed: AsyncGenerator[None, None]
+
+
+async def _until_closed(client: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
+    """Close a client when this is closed: at the latest by its loop, which before it ends closes what was begun in it."""
+    async with client:
+        yield
+
+
 class AsyncDriver:
     """Runs operations in an event loop. Each loop gets connections of its own.
 
@@ -193,7 +206,7 @@ class AsyncDriver:
 
     def __init__(self, *, verify: bool | str = True) -> None:
         self._verify = verify
-        self._clients: weakref.WeakKeyDictionary[Any, httpx2.AsyncClient] = weakref.WeakKeyDictionary()
+        self._clients: weakref.WeakKeyDictionary[Any, _Kept] = weakref.WeakKeyDictionary()
         self._running: weakref.WeakKeyDictionary[Any, dict[Hashable, _Running]] = weakref.WeakKeyDictionary()
 
     async def run(self, operation: Operation[T]) -> T:
@@ -220,14 +233,14 @@ class AsyncDriver:
 
     async def close(self) -> None:
         """Close the connections of the running loop; those of others are closed with their loops."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        kept = self._clients.pop(asyncio.get_running_loop(), None)
+        if kept is not None:
+            await kept.until_closed.aclose()
 
     async def _meet(self, need: Need) -> Any:
         match need:
             case Request():
-                return await http.send_async(self._client(), need)
+                return await http.send_async(await self._client(), need)
             case Call():
                 return await asyncio.to_thread(need.function, *need.args)
             case Gather():
@@ -241,17 +254,19 @@ class AsyncDriver:
             case _:
                 assert_never(need)
 
-    def _client(self) -> httpx2.AsyncClient:
+    async def _client(self) -> httpx2.AsyncClient:
         import httpx2
 
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
+        kept = self._clients.get(loop)
+        if kept is None:
             # A client holds its loop, so that neither would ever be let go.
             for ended in [other for other in self._clients if other.is_closed()]:
                 del self._clients[ended]
-            client = self._clients[loop] = http.make_client(httpx2.AsyncClient, self._verify)
-        return client
+            client = http.make_client(httpx2.AsyncClient, self._verify)
+            kept = self._clients[loop] = _Kept(client, _until_closed(client))
+            await anext(kept.until_closed)
+        return kept.client
 
     async def _gather(self, need: Gather) -> list[Outcome]:
         if len(need.operations) == 1:

@@ -15,6 +15,23 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
+def read_json(body: bytes) -> Any:
+    """Read JSON that a server sent; also with NaN and infinities, which Python's servers write.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or is nested too deeply.
+    """
+    try:
+        try:
+            return _decode(body)
+        except msgspec.DecodeError:
+            return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deeply") from error
+
+
 def to_text(document: Document) -> tuple[str, str | None]:
     """Write a document as JSON, and beside it what JSON can't hold.
 

@@ -6,19 +6,19 @@ Source: "MongoDB Extended JSON (v2)", both the canonical and the relaxed form.
 from __future__ import annotations
 
 import base64
-import json
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from nuncius._core.jsontext import read_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CONTAINERS = frozenset({dict, list})
-_decode = msgspec.json.Decoder().decode
 
 
 def from_json(body: bytes) -> Any:
@@ -32,20 +32,13 @@ def from_json(body: bytes) -> Any:
         If it is no JSON.
     """
     try:
-        value = _read(body)
+        value = read_json(body)
         # Whether anything has to be replaced shows in the text, which is quicker to search than the values.
         escaped = b"\\" in body and b"\\u0024" in body  # the first is quick to look for, and rare
         dollars = -1 if escaped else body.count(b"$")
         return _Replacement(dollars).of(value) if dollars else value
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
-
-
-def _read(body: bytes) -> Any:
-    try:
-        return _decode(body)
-    except msgspec.DecodeError:
-        return json.loads(body)  # knows NaN
 
 
 class _Replacement:

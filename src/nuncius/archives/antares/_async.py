@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nuncius._core.pages import AsyncPages
 from nuncius.archives._async import AsyncArchive, _check_range
 from nuncius.archives.antares import operations
-from nuncius.archives.antares.prefetch import AsyncPages
 from nuncius.archives.antares.service import NEWEST
 from nuncius.archives.paged.listing import Walk
 from nuncius.archives.results import Result
@@ -40,7 +40,7 @@ class AsyncAntaresArchive(AsyncArchive):
         page_size: int = 100,
         sort: str = NEWEST,
         timeout_s: float | None = None,
-    ) -> AsyncPages:
+    ) -> AsyncPages[Document]:
         """Search loci with a query in Elasticsearch's own words.
 
         The next page is fetched while you work on one. A locus that moves to another page meanwhile comes once.

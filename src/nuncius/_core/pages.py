@@ -1,4 +1,4 @@
-"""Documents one by one, while the next page is already on its way; in both colours."""
+"""What a service gives page by page, one by one, while the next page is already on its way; in both colours."""
 
 from __future__ import annotations
 
@@ -7,21 +7,32 @@ import contextlib
 import threading
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nuncius._core.drivers import AsyncDriver, Driver
-    from nuncius._core.operations import Deadline
-    from nuncius.archives.language import Document
-    from nuncius.archives.paged.listing import Walk
+    from nuncius._core.operations import Deadline, Operation
+
+T = TypeVar("T")
 
 
-class AsyncPages:
-    """An async iterator over the documents of a walk. It is of one task.
+class Walk(Protocol[T]):
+    """A reading page by page."""
 
-    Nothing is asked before the first document is wanted, and never more than one page ahead.
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes."""
+
+    def page(self, deadline: Deadline) -> Operation[list[T]]:
+        """Read the next page."""
+
+
+class AsyncPages(Generic[T]):
+    """An async iterator over what a walk reads. It is of one task.
+
+    Nothing is asked before the first is wanted, and never more than one page ahead.
 
     Parameters
     ----------
@@ -33,16 +44,16 @@ class AsyncPages:
         Begins the time of a page.
     """
 
-    def __init__(self, driver: AsyncDriver, walk: Walk, deadline: Callable[[], Deadline]) -> None:
+    def __init__(self, driver: AsyncDriver, walk: Walk[T], deadline: Callable[[], Deadline]) -> None:
         self._driver, self._walk, self._deadline = driver, walk, deadline
-        self._here: deque[Document] = deque()
+        self._here: deque[T] = deque()
         self._closed = False
-        self._coming: asyncio.Task[list[Document]] | None = None
+        self._coming: asyncio.Task[list[T]] | None = None
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Document:
+    async def __anext__(self) -> T:
         while not self._here:
             if self._coming is None and not self._begin():
                 raise StopAsyncIteration
@@ -76,10 +87,10 @@ class AsyncPages:
         return True
 
 
-class Pages:
-    """An iterator over the documents of a walk. It is of one thread.
+class Pages(Generic[T]):
+    """An iterator over what a walk reads. It is of one thread.
 
-    Nothing is asked before the first document is wanted, and never more than one page ahead.
+    Nothing is asked before the first is wanted, and never more than one page ahead.
 
     Parameters
     ----------
@@ -91,16 +102,16 @@ class Pages:
         Begins the time of a page.
     """
 
-    def __init__(self, driver: Driver, walk: Walk, deadline: Callable[[], Deadline]) -> None:
+    def __init__(self, driver: Driver, walk: Walk[T], deadline: Callable[[], Deadline]) -> None:
         self._driver, self._walk, self._deadline = driver, walk, deadline
-        self._here: deque[Document] = deque()
+        self._here: deque[T] = deque()
         self._closed = False
-        self._coming: Future[list[Document]] | None = None
+        self._coming: Future[list[T]] | None = None
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Document:
+    def __next__(self) -> T:
         while not self._here:
             if self._coming is None and not self._begin():
                 raise StopIteration
@@ -119,13 +130,13 @@ class Pages:
     def _begin(self) -> bool:
         if self._closed or self._walk.over:
             return False
-        future: Future[list[Document]] = Future()
+        future: Future[list[T]] = Future()
         operation = self._walk.page(self._deadline())
 
         def work() -> None:
             try:
                 future.set_result(self._driver.run(operation))
-            except BaseException as error:  # noqa: BLE001 - raised where the documents are wanted
+            except BaseException as error:  # noqa: BLE001 - raised where the page is wanted
                 future.set_exception(error)
 
         # A daemon: nobody waits at the end of the program for a page that nobody wants.

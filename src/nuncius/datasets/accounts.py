@@ -1,0 +1,124 @@
+"""Users, base URIs, permissions, and what a server is: as operations, one request each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from nuncius.datasets.listing import header, is_last
+from nuncius.datasets.questions import listed
+from nuncius.datasets.service import place
+from nuncius.datasets.values import Record
+from nuncius.errors import ConfigurationError, FilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from nuncius._core.operations import Deadline, Operation
+    from nuncius.datasets.service import DServerService
+
+_PAGE = 100
+_REQUIRED = (
+    "uuid",
+    "base_uri",
+    "uri",
+    "name",
+    "type",
+    "readme",
+    "manifest",
+    "creator_username",
+    "frozen_at",
+    "annotations",
+    "tags",
+)
+
+
+def record(
+    service: DServerService, path: str, deadline: Deadline, *, what: str, under: str | None = None
+) -> Operation[Record]:
+    """Get an object, or the one that an answer has under a name."""
+    answer, _ = yield from service.ask("GET", path, deadline, what=what)
+    if under is not None:
+        return Record(service.mapping(answer, under))
+    if not isinstance(answer, dict):
+        raise service.strange("an object", answer)
+    return Record(answer)
+
+
+def records(service: DServerService, path: str, sort: str, deadline: Deadline) -> Operation[list[Record]]:
+    """Get a list of all pages."""
+    found: list[Record] = []
+    number = 1
+    while True:
+        params = {"page": number, "page_size": _PAGE, "sort": sort}
+        answer, response = yield from service.ask(
+            "GET", path, deadline, params=params, what=f"the list of {path}"
+        )
+        if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
+            raise service.strange("a list", answer)
+        found += map(Record, answer)
+        if is_last(header(response, "x-pagination"), number, len(answer), _PAGE):
+            return found
+        number += 1
+
+
+def user_path(name: str | None, *, summary: bool = False) -> str:
+    """Return where a user is; oneself without a name."""
+    path = "me" if name is None else f"users/{quote(name, safe='')}"
+    return f"{path}/summary" if summary else path
+
+
+def put(
+    service: DServerService, path: str, body: Mapping[str, Any], deadline: Deadline, what: str
+) -> Operation[bool]:
+    """Register something; tell whether it is new.
+
+    Raises
+    ------
+    ConfigurationError
+        If the server does not accept it.
+    """
+    try:
+        _, response = yield from service.ask("PUT", path, deadline, json=body, what=what)
+    except FilterError as error:
+        raise ConfigurationError(
+            f"{service.base} does not accept {what}: {error.message.partition(': ')[2]}",
+            url=service.base,
+            status=error.status,
+        ) from error
+    return response.status == 201
+
+
+def delete(service: DServerService, path: str, deadline: Deadline, what: str) -> Operation[None]:
+    """Delete something; what isn't there is deleted as well."""
+    yield from service.ask("DELETE", path, deadline, what=what)
+
+
+def register_data_set(
+    service: DServerService, values: Mapping[str, Any], deadline: Deadline
+) -> Operation[bool]:
+    """Register a data set, or register it anew; tell whether it is new.
+
+    Raises
+    ------
+    ConfigurationError
+        If something is missing, or the server does not accept it.
+    """
+    missing = [name for name in _REQUIRED if name not in values]
+    if missing:
+        raise ConfigurationError(f"a data set can't be registered without {', '.join(missing)}")
+    uri = values["uri"]
+    body = dict(values)
+    for name in ("frozen_at", "created_at"):
+        # The server wants numbers that are written as texts.
+        if isinstance(body.get(name), (int, float)):
+            body[name] = str(float(body[name]))
+    return (yield from put(service, f"uris/{place(uri)}", body, deadline, f"the data set {uri}"))
+
+
+def permissions(search: str | Iterable[str], register: str | Iterable[str]) -> dict[str, list[str]]:
+    """Return who may see and who may register, as a server takes it."""
+    return {
+        "users_with_search_permissions": listed("search", search) or [],
+        "users_with_register_permissions": listed("register", register) or [],
+    }

@@ -1,0 +1,230 @@
+"""What is searched for, as the questions that a dserver answers rightly.
+
+Its search has two halves that know different data sets: one knows those that were registered over HTTP by their UUID, the
+other those that were indexed by its operators (dservercore 0.22.0). So a UUID is never asked of the search itself: where
+nothing else is asked, it is looked up; otherwise it is compared here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from uuid import UUID
+
+from nuncius.datasets.listing import Question
+from nuncius.errors import FilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from nuncius.datasets.values import DataSet, DataSets
+
+
+def search(
+    free_text: str | None = None,
+    *,
+    creator_usernames: str | Iterable[str] | None = None,
+    base_uris: str | Iterable[str] | None = None,
+    uuids: str | UUID | Iterable[str | UUID] | None = None,
+    tags: str | Iterable[str] | None = None,
+    sort: str | Sequence[str] | None = None,
+) -> list[Question]:
+    """Return the questions whose answers together are what is searched for: mostly one.
+
+    Raises
+    ------
+    FilterError
+        If something is no text, or a UUID none.
+    """
+    creators, bases, wanted_tags = (
+        listed(name, value)
+        for name, value in (
+            ("creator_usernames", creator_usernames),
+            ("base_uris", base_uris),
+            ("tags", tags),
+        )
+    )
+    if bases is not None:
+        bases = [base.rstrip("/") for base in bases]
+    names = uuid_texts(uuids)
+    if names is not None and free_text is None and wanted_tags is None:
+        keeps = _among(creators, bases)
+        return [by_uuid(name, order(sort), keeps) for name in names]
+    if free_text is not None and not isinstance(free_text, str):
+        raise FilterError(f"free_text is a text, not a {type(free_text).__name__}")
+    body = {
+        "free_text": free_text,
+        "creator_usernames": creators,
+        "base_uris": bases,
+        "tags": wanted_tags,
+    }
+    given = {name: value for name, value in body.items() if value is not None}
+    return [Question("POST", "uris", body=given, params=order(sort), keeps=_of(names))]
+
+
+def by_uuid(
+    uuid: str | UUID,
+    params: Mapping[str, Any] | None = None,
+    keeps: Callable[[DataSet], bool] | None = None,
+) -> Question:
+    """Return the question for all data sets of a UUID: there may be copies at several base URIs."""
+    return Question(
+        "GET", f"uuids/{quote(str(uuid), safe='')}", params=params, keeps=keeps, what=f"data set {uuid}"
+    )
+
+
+def query(
+    conditions: Mapping[str, Any] | str,
+    *,
+    creator_usernames: str | Iterable[str] | None = None,
+    base_uris: str | Iterable[str] | None = None,
+    uuids: str | UUID | Iterable[str | UUID] | None = None,
+    tags: str | Iterable[str] | None = None,
+) -> Question:
+    """Return the question of a Mongo query.
+
+    Raises
+    ------
+    FilterError
+        If it is no object, or no JSON.
+    """
+    asked = json_value(conditions, "query")
+    if not isinstance(asked, Mapping):
+        raise FilterError(f"a query is an object such as {{'name': 'a'}}, not a {type(asked).__name__}")
+    body: dict[str, Any] = {"query": dict(asked)}
+    names = uuid_texts(uuids)
+    own = _uuid_condition(body["query"])
+    if own is not None:
+        del body["query"]["uuid"]
+        names = own if names is None else [name for name in names if name in own]
+    for name, value in (
+        ("creator_usernames", creator_usernames),
+        ("base_uris", base_uris),
+        ("tags", tags),
+    ):
+        if (texts := listed(name, value)) is not None:
+            body[name] = texts
+    return Question("POST", "mongo/query", body=body, keeps=_of(names), what="a Mongo query")
+
+
+def graph(uuid: str | UUID, dependency_keys: str | Iterable[str] | None = None) -> Question:
+    """Return the question for a dependency graph."""
+    path = f"graph/uuids/{quote(str(uuid), safe='')}"
+    keys = listed("dependency_keys", dependency_keys)
+    what = f"the dependency graph of {uuid}"
+    if keys is None:
+        return Question("GET", path, what=what)
+    return Question("POST", path, body={"dependency_keys": keys}, what=what)
+
+
+def order(sort: str | Sequence[str] | None) -> dict[str, str]:
+    """Return how a page is to be sorted: fields with a minus downward, commas between them.
+
+    A plus, which in a query string is a space, is left out: it means upward, as nothing does.
+    """
+    fields = [] if sort is None else sort.split(",") if isinstance(sort, str) else list(sort)
+    text = ",".join(field.strip().removeprefix("+") for field in fields)
+    return {"sort": text} if text else {}
+
+
+def sorted_by(found: DataSets, sort: str | Sequence[str] | None) -> DataSets:
+    """Sort data sets here; those that lack a field come last.
+
+    Raises
+    ------
+    FilterError
+        If a field can't be compared.
+    """
+    fields = order(sort).get("sort", "").split(",") if sort else []
+    for field in reversed(fields):  # sorting is stable: the first field decides last
+        name, down = field.removeprefix("-"), field.startswith("-")
+        with_it = [row for row in found if row.get(name) is not None]
+        without = [row for row in found if row.get(name) is None]
+        try:
+            with_it.sort(key=itemgetter(name), reverse=down)
+        except TypeError as error:
+            raise FilterError(f"the data sets can't be sorted by {name!r}: {error}", position=name) from error
+        found[:] = [*with_it, *without]
+    if fields:
+        found.sorting = {field.removeprefix("-"): -1 if field.startswith("-") else 1 for field in fields}
+    return found
+
+
+def json_value(value: Any, what: str) -> Any:
+    """Return a value that may be given as JSON text.
+
+    Raises
+    ------
+    FilterError
+        If it is no JSON.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise FilterError(f"the {what} is no JSON: {error}") from error
+
+
+def listed(name: str, value: str | Iterable[str] | None) -> list[str] | None:
+    """Return texts as a list; one may be given alone.
+
+    Raises
+    ------
+    FilterError
+        If one is no text.
+    """
+    if value is None:
+        return None
+    texts = [value] if isinstance(value, str) else list(value)
+    for text in texts:
+        if not isinstance(text, str):
+            raise FilterError(f"{name} takes texts, not {text!r}", position=name)
+    return texts
+
+
+def uuid_texts(uuids: str | UUID | Iterable[str | UUID] | None) -> list[str] | None:
+    """Return UUIDs as the server writes them.
+
+    Raises
+    ------
+    FilterError
+        If one is none.
+    """
+    if uuids is None:
+        return None
+    names = [uuids] if isinstance(uuids, (str, UUID)) else list(uuids)
+    try:
+        return list(dict.fromkeys(str(UUID(str(name))) for name in names))
+    except ValueError:
+        raise FilterError(f"uuids holds what is no UUID: {names!r}"[:300], position="uuids") from None
+
+
+def _uuid_condition(asked: Mapping[str, Any]) -> list[str] | None:
+    """Return the UUIDs that a query names at its top; None if it names none, or otherwise."""
+    condition = asked.get("uuid")
+    if isinstance(condition, Mapping) and set(condition) <= {"$in", "$eq"} and len(condition) == 1:
+        condition = next(iter(condition.values()))
+    names = [condition] if isinstance(condition, str) else condition
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return None
+    return names
+
+
+def _of(names: list[str] | None) -> Callable[[DataSet], bool] | None:
+    if names is None:
+        return None
+    wanted = frozenset(names)
+    return lambda row: row.get("uuid") in wanted
+
+
+def _among(creators: list[str] | None, bases: list[str] | None) -> Callable[[DataSet], bool] | None:
+    if creators is None and bases is None:
+        return None
+    return lambda row: (
+        (creators is None or row.get("creator_username") in creators)
+        and (bases is None or row.get("base_uri") in bases)
+    )
