@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius._core.drivers import Driver
@@ -16,7 +17,7 @@ from nuncius.datasets.values import DataSet
 from nuncius.errors import FilterError, PartialResultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
     from uuid import UUID
 
@@ -144,7 +145,7 @@ class DServer:
         asked = questions.query(
             query, creator_usernames=creator_usernames, base_uris=base_uris, uuids=uuids, tags=tags
         )
-        found = self._found([asked], page_number, page_size, timeout_s)
+        found = self._found(asked, page_number, page_size, timeout_s)
         return questions.sorted_by(found, sort)
 
     def iter_data_sets(
@@ -194,11 +195,9 @@ class DServer:
                 'a query has no free text beside it: write {"$text": {"$search": "words"}} in it'
             )
         else:
-            asked = [
-                questions.query(
-                    query, creator_usernames=creator_usernames, base_uris=base_uris, uuids=uuids, tags=tags
-                )
-            ]
+            asked = questions.query(
+                query, creator_usernames=creator_usernames, base_uris=base_uris, uuids=uuids, tags=tags
+            )
         self._deadline(timeout_s)  # what is wrong with it is said now
         walk = DataSetWalk(self._service, asked, page_size)
         return Pages(self._driver, walk, lambda: self._deadline(timeout_s))
@@ -213,7 +212,7 @@ class DServer:
         stages : list of mapping or str
             Such as ``[{"$match": {"tags": "raw"}}, {"$count": "n"}]``, or the same as JSON.
         timeout_s : float, optional
-            How long it may take.
+            How long each page may take.
 
         Raises
         ------
@@ -221,7 +220,9 @@ class DServer:
             If the server lacks the plugin, or does not allow it, as is the default there.
         """
         asked = questions.json_value(stages, "aggregation")
-        return self._driver.run(operations.aggregate(self._service, asked, self._deadline(timeout_s)))
+        return self._driver.run(
+            operations.aggregate(self._service, asked, lambda: self._deadline(timeout_s))
+        )
 
     def by_uuid(
         self,
@@ -463,7 +464,7 @@ class DServer:
         NotFoundError
             If there is no such data set.
         """
-        name = str(uuid["uuid"] if isinstance(uuid, DataSet) else uuid)
+        name = str(uuid["uuid"] if isinstance(uuid, Mapping) else uuid)
         return self._driver.run(
             operations.graph(self._service, name, dependency_keys, lambda: self._deadline(timeout_s))
         )
@@ -706,9 +707,9 @@ def _uri(given: str | DataSet) -> str:
 
 
 def _named(given: str | DataSet) -> tuple[str, object]:
-    """Return the URI of a data set, and when it was frozen, if that is known."""
-    if isinstance(given, DataSet):
-        return str(given["uri"]), given.get("frozen_at")
+    """Return the URI of a data set, and when it was frozen, if that is known; also of a plain dictionary that says so."""
+    if isinstance(given, Mapping) and isinstance(given.get("uri"), str):
+        return given["uri"], given.get("frozen_at")
     if not isinstance(given, str) or not given:
         raise FilterError(
             f"a data set is named by its URI, such as 's3://bucket/UUID', not by {given!r}"[:300]

@@ -13,14 +13,16 @@ from nuncius._core.retry import send
 from nuncius.datasets import questions
 from nuncius.datasets.graph import Graph
 from nuncius.datasets.listing import (
+    LARGEST_PAGE,
     DataSetWalk,
     check_page_number,
     check_page_size,
     header,
+    is_last,
     sorting_of,
     whole,
 )
-from nuncius.datasets.service import place
+from nuncius.datasets.service import parsed, place
 from nuncius.datasets.values import DataSet, DataSets, Details, Manifest, Readme, Record, annotation
 from nuncius.errors import (
     ConfigurationError,
@@ -115,7 +117,7 @@ def manifest(
 ) -> Operation[Manifest]:
     """Return a manifest; one that was read before without any request, if it is known when the data set was frozen."""
     if cache is not None and frozen_at is not None and (body := cache.get(uri, frozen_at)) is not None:
-        return Manifest(_object(service, read_json(body)), uri)
+        return Manifest((yield from parsed(body)), uri)
     answer, response = yield from service.ask("GET", f"manifests/{place(uri)}", deadline, what=uri)
     found = Manifest(_object(service, answer), uri)
     if cache is not None and frozen_at is not None:
@@ -259,14 +261,26 @@ def fits(item: Item, pattern: str) -> bool:
 # MongoDB, graph --------------------------------------------------------------------------------------------------------
 
 
-def aggregate(service: DServerService, stages: Any, deadline: Deadline) -> Operation[list[Any]]:
-    """Run an aggregation on the server's MongoDB."""
-    answer, _ = yield from service.ask(
-        "POST", "mongo/aggregate", deadline, json={"aggregation": stages}, what="an aggregation"
-    )
-    if not isinstance(answer, list):
-        raise service.strange("a list", answer)
-    return answer
+def aggregate(service: DServerService, stages: Any, timeout: Callable[[], Deadline]) -> Operation[list[Any]]:
+    """Run an aggregation on the server's MongoDB; its result comes in pages too."""
+    found: list[Any] = []
+    number = 1
+    while True:
+        params = {"page": number, "page_size": LARGEST_PAGE}
+        answer, response = yield from service.ask(
+            "POST",
+            "mongo/aggregate",
+            timeout(),
+            json={"aggregation": stages},
+            params=params,
+            what="an aggregation",
+        )
+        if not isinstance(answer, list):
+            raise service.strange("a list", answer)
+        found += answer
+        if is_last(header(response, "x-pagination"), number, len(answer), LARGEST_PAGE):
+            return found
+        number += 1
 
 
 def graph(
@@ -276,11 +290,11 @@ def graph(
     timeout: Callable[[], Deadline],
 ) -> Operation[Graph]:
     """Return what a data set was derived from, and what from it; where there is nothing, one more request says why."""
-    found = yield from pages(service, [questions.graph(uuid, dependency_keys)], 100, timeout)
+    found = yield from pages(service, [questions.graph(uuid, dependency_keys)], LARGEST_PAGE, timeout)
     rows = [row for row in found if row.get("uuid") is not None]
     if rows:
         return Graph(rows, uuid)
-    known = yield from pages(service, [questions.by_uuid(uuid)], 100, timeout)
+    known = yield from pages(service, [questions.by_uuid(uuid)], LARGEST_PAGE, timeout)
     if not known:
         raise NotFoundError(f"{service.base} has no data set {uuid}", url=service.base, position=uuid)
     raise UnsupportedError(

@@ -39,30 +39,16 @@ def search(
     FilterError
         If something is no text, or a UUID none.
     """
-    creators, bases, wanted_tags = (
-        listed(name, value)
-        for name, value in (
-            ("creator_usernames", creator_usernames),
-            ("base_uris", base_uris),
-            ("tags", tags),
-        )
-    )
-    if bases is not None:
-        bases = [base.rstrip("/") for base in bases]
+    chosen = _choices(creator_usernames, base_uris, tags)
     names = uuid_texts(uuids)
-    if names is not None and free_text is None and wanted_tags is None:
-        keeps = _among(creators, bases)
-        return [by_uuid(name, order(sort), keeps) for name in names]
+    if chosen is None or names == []:
+        return []
+    if names is not None and free_text is None and "tags" not in chosen:
+        return [by_uuid(name, order(sort), _among(chosen)) for name in names]
     if free_text is not None and not isinstance(free_text, str):
         raise FilterError(f"free_text is a text, not a {type(free_text).__name__}")
-    body = {
-        "free_text": free_text,
-        "creator_usernames": creators,
-        "base_uris": bases,
-        "tags": wanted_tags,
-    }
-    given = {name: value for name, value in body.items() if value is not None}
-    return [Question("POST", "uris", body=given, params=order(sort), keeps=_of(names))]
+    body = chosen if free_text is None else {"free_text": free_text, **chosen}
+    return [Question("POST", "uris", body=body, params=order(sort), keeps=_of(names))]
 
 
 def by_uuid(
@@ -83,8 +69,8 @@ def query(
     base_uris: str | Iterable[str] | None = None,
     uuids: str | UUID | Iterable[str | UUID] | None = None,
     tags: str | Iterable[str] | None = None,
-) -> Question:
-    """Return the question of a Mongo query.
+) -> list[Question]:
+    """Return the question of a Mongo query; none if nothing can meet what is asked.
 
     Raises
     ------
@@ -100,14 +86,10 @@ def query(
     if own is not None:
         del body["query"]["uuid"]
         names = own if names is None else [name for name in names if name in own]
-    for name, value in (
-        ("creator_usernames", creator_usernames),
-        ("base_uris", base_uris),
-        ("tags", tags),
-    ):
-        if (texts := listed(name, value)) is not None:
-            body[name] = texts
-    return Question("POST", "mongo/query", body=body, keeps=_of(names), what="a Mongo query")
+    chosen = _choices(creator_usernames, base_uris, tags)
+    if chosen is None or names == []:
+        return []
+    return [Question("POST", "mongo/query", body=body | chosen, keeps=_of(names), what="a Mongo query")]
 
 
 def graph(uuid: str | UUID, dependency_keys: str | Iterable[str] | None = None) -> Question:
@@ -115,7 +97,7 @@ def graph(uuid: str | UUID, dependency_keys: str | Iterable[str] | None = None) 
     path = f"graph/uuids/{quote(str(uuid), safe='')}"
     keys = listed("dependency_keys", dependency_keys)
     what = f"the dependency graph of {uuid}"
-    if keys is None:
+    if not keys:  # an empty list makes the server fail
         return Question("GET", path, what=what)
     return Question("POST", path, body={"dependency_keys": keys}, what=what)
 
@@ -221,7 +203,28 @@ def _of(names: list[str] | None) -> Callable[[DataSet], bool] | None:
     return lambda row: row.get("uuid") in wanted
 
 
-def _among(creators: list[str] | None, bases: list[str] | None) -> Callable[[DataSet], bool] | None:
+def _choices(
+    creators: str | Iterable[str] | None,
+    base_uris: str | Iterable[str] | None,
+    tags: str | Iterable[str] | None,
+) -> dict[str, list[str]] | None:
+    """Return what else is asked, as the server takes it; None if nothing can be one of none.
+
+    The server takes an empty list for no question at all, and would answer with every data set.
+    """
+    chosen: dict[str, list[str]] = {}
+    for name, value in (("creator_usernames", creators), ("base_uris", base_uris), ("tags", tags)):
+        texts = listed(name, value)
+        if texts is None or (name == "tags" and not texts):
+            continue
+        if not texts:
+            return None
+        chosen[name] = [text.rstrip("/") for text in texts] if name == "base_uris" else texts
+    return chosen
+
+
+def _among(chosen: Mapping[str, list[str]]) -> Callable[[DataSet], bool] | None:
+    creators, bases = chosen.get("creator_usernames"), chosen.get("base_uris")
     if creators is None and bases is None:
         return None
     return lambda row: (

@@ -244,10 +244,10 @@ class DServerService(Session):
             if response.status == 404:
                 yield from self._check_plugin(path, deadline)
             raise self.failure(response, what)
+        if not response.body:
+            return None, response
         try:
-            if len(response.body) <= _LARGE_BODY:
-                return read_json(response.body), response
-            return (yield Call(read_json, (response.body,))), response
+            return (yield from parsed(response.body)), response
         except ValueError as error:
             raise ServerError(
                 f"{self.base} is no dserver, or something stands between: asked for {what or path}, it answers "
@@ -379,6 +379,19 @@ class DServerService(Session):
         )
 
 
+def parsed(body: bytes) -> Operation[Any]:
+    """Read JSON; a large text where it doesn't hold up an event loop.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if len(body) <= _LARGE_BODY:
+        return read_json(body)
+    return (yield Call(read_json, (body,)))
+
+
 def place(uri: str) -> str:
     """Write a URI as a part of a path: ``s3://bucket/a b`` as ``s3/bucket/a%20b``.
 
@@ -426,7 +439,10 @@ def _object(response: Response) -> dict[str, Any]:
 def _problems(errors: Any, where: str = "") -> str:
     """Write the messages of an answer that says which fields are wrong."""
     if isinstance(errors, dict):
-        found = (_problems(value, str(name)) for name, value in errors.items())
+        # An item of a list is named by its number, which says less than the name of the list.
+        found = (
+            _problems(value, where if str(name).isdigit() else str(name)) for name, value in errors.items()
+        )
         return "; ".join(text for text in found if text)
     if isinstance(errors, list):
         return f"{where}: {' '.join(map(str, errors))}" if errors else ""

@@ -159,7 +159,7 @@ class Readme(str):  # noqa: SLOT000 - what was parsed is kept in it
 
     @cached_property
     def _parsed(self) -> tuple[Any, str | None]:
-        return parse_yaml(self)
+        return parse_yaml(str(self))  # the C parser wants a plain text
 
     @property
     def data(self) -> Any:
