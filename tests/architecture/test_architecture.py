@@ -35,6 +35,7 @@ PUBLIC_NAMES = [
     "Sandbox",
     "__version__",
     "open_archive",
+    "open_dserver",
     "open_fits",
     "open_publisher",
     "open_stream",

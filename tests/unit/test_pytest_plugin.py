@@ -18,6 +18,11 @@ def test_a_broker(nuncius_kafka, tmp_path):
 
 def test_the_same_sandbox(nuncius_sandbox, nuncius_kafka):
     assert nuncius_sandbox.kafka is nuncius_kafka
+
+def test_a_dserver(nuncius_dserver):
+    import nuncius
+    with nuncius.open_dserver(nuncius_dserver.url, token=nuncius_dserver.token) as dserver:
+        assert len(dserver.search()) == len(nuncius_dserver.uris) - 1  # one is under embargo
 """
 
 
@@ -35,4 +40,4 @@ def test_fixtures(tmp_path):
         "test_theirs.py",
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert "3 passed" in done.stdout, done.stdout + done.stderr
+    assert "4 passed" in done.stdout, done.stdout + done.stderr

@@ -478,8 +478,8 @@ class AsyncDServer:
         ----------
         values : mapping
             ``uuid``, ``base_uri``, ``uri``, ``name``, ``type`` (``"dataset"``), ``readme`` (text), ``manifest``,
-            ``creator_username``, ``frozen_at`` (seconds since 1970), ``annotations``, ``tags``; and, if they are known,
-            ``created_at``, ``number_of_items``, ``size_in_bytes``.
+            ``creator_username``, ``frozen_at`` (seconds since 1970), ``annotations``, ``tags``; and, if it is known,
+            ``created_at``. ``number_of_items`` and ``size_in_bytes`` are those of the manifest, unless they are given.
         timeout_s : float, optional
             How long it may take.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from nuncius.datasets.values import Record
 from nuncius.errors import ConfigurationError, FilterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from nuncius._core.operations import Deadline, Operation
     from nuncius.datasets.service import DServerService
@@ -113,6 +114,11 @@ def register_data_set(
         # The server wants numbers that are written as texts.
         if isinstance(body.get(name), (int, float)):
             body[name] = str(float(body[name]))
+    # Where one is missing, the summaries of all who may see the data set fail on the server.
+    sizes = _sizes(body["manifest"])
+    for name, value in (("number_of_items", len(sizes)), ("size_in_bytes", sum(sizes))):
+        if body.get(name) is None:
+            body[name] = value
     return (yield from put(service, f"uris/{place(uri)}", body, deadline, f"the data set {uri}"))
 
 
@@ -122,3 +128,11 @@ def permissions(search: str | Iterable[str], register: str | Iterable[str]) -> d
         "users_with_search_permissions": listed("search", search) or [],
         "users_with_register_permissions": listed("register", register) or [],
     }
+
+
+def _sizes(manifest: Any) -> list[int]:
+    """Return the sizes of the items, in bytes, as far as a manifest has them: the server says what is wrong with it."""
+    items = manifest.get("items") if isinstance(manifest, Mapping) else None
+    entries = items.values() if isinstance(items, Mapping) else ()
+    sizes = (entry.get("size_in_bytes") if isinstance(entry, Mapping) else None for entry in entries)
+    return [size if isinstance(size, int) else 0 for size in sizes]

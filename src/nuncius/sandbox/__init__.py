@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from nuncius.sandbox.antares import SandboxAntares
+    from nuncius.sandbox.dserver import SandboxDServer
     from nuncius.sandbox.front import KafkaFront
     from nuncius.sandbox.kowalski import SandboxKowalski
     from nuncius.sandbox.loci import SyntheticLocus, synthetic_loci
@@ -27,6 +28,7 @@ __all__ = [
     "KafkaFront",
     "Sandbox",
     "SandboxAntares",
+    "SandboxDServer",
     "SandboxKafka",
     "SandboxKowalski",
     "SandboxStore",
@@ -40,6 +42,7 @@ __all__ = [
 _LATER = {
     "KafkaFront": "nuncius.sandbox.front",
     "SandboxAntares": "nuncius.sandbox.antares",
+    "SandboxDServer": "nuncius.sandbox.dserver",
     "SandboxKowalski": "nuncius.sandbox.kowalski",
     "SandboxStore": "nuncius.sandbox.store",
     "SyntheticLocus": "nuncius.sandbox.loci",
@@ -57,6 +60,7 @@ class Sandbox:
         self._kowalski: SandboxKowalski | None = None
         self._antares: SandboxAntares | None = None
         self._store: SandboxStore | None = None
+        self._dserver: SandboxDServer | None = None
 
     @property
     def kafka(self) -> SandboxKafka:
@@ -104,8 +108,26 @@ class Sandbox:
             self._store = SandboxStore()
         return self._store
 
+    @property
+    def dserver(self) -> SandboxDServer:
+        """A dserver, with data sets of the synthetic sky; the bytes of their items are in the object store.
+
+        Raises
+        ------
+        MissingExtraError
+            If starlette, uvicorn, PyJWT or cryptography is not installed.
+        """
+        if self._dserver is None:
+            from nuncius.sandbox.dserver import SandboxDServer
+
+            self._dserver = SandboxDServer(store=self.store)
+        return self._dserver
+
     def close(self) -> None:
         """Stop all services."""
+        if self._dserver is not None:
+            self._dserver.close()
+            self._dserver = None
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -128,7 +150,7 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        services = (self._kafka, self._kowalski, self._antares, self._store)
+        services = (self._kafka, self._kowalski, self._antares, self._store, self._dserver)
         running = [repr(service) for service in services if service is not None]
         return f"<Sandbox: {', '.join(running) or 'nothing started yet'}>"
 

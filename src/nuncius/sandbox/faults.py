@@ -31,6 +31,8 @@ class SandboxRequest:
         The type of a query.
     positions : int
         How many positions it has.
+    port : int, optional
+        The client's port, which tells connections apart.
     """
 
     method: str
@@ -38,6 +40,7 @@ class SandboxRequest:
     status: int | None = None
     query_type: str | None = None
     positions: int = 0
+    port: int | None = None
 
 
 @dataclass(slots=True)
@@ -108,7 +111,8 @@ class Faults:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        noted = SandboxRequest(scope["method"], scope["path"])
+        client = scope.get("client")
+        noted = SandboxRequest(scope["method"], scope["path"], port=client[1] if client else None)
         self._requests.append(noted)
         listen, answer = _Listener(receive, noted), _Answer(send, noted)
         fault = self._next(scope["path"])

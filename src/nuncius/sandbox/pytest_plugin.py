@@ -1,7 +1,7 @@
 """Fixtures for the tests of programs that use nuncius.
 
-`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka`, `nuncius_antares` and `nuncius_store` are its
-services. Nothing is imported or started before a test asks for it.
+`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka`, `nuncius_antares`, `nuncius_store` and
+`nuncius_dserver` are its services. Nothing is imported or started before a test asks for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxKafka, SandboxStore
+    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxDServer, SandboxKafka, SandboxStore
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +44,12 @@ def nuncius_store(nuncius_sandbox: Sandbox) -> Iterator[SandboxStore]:
     store.reset()
     yield store
     store.reset()
+
+
+@pytest.fixture
+def nuncius_dserver(nuncius_sandbox: Sandbox) -> Iterator[SandboxDServer]:
+    """Give the sandbox's dserver; what was changed in it is put back after the test."""
+    dserver = nuncius_sandbox.dserver
+    dserver.reset()
+    yield dserver
+    dserver.reset()
