@@ -720,7 +720,7 @@ def _named(given: str | DataSet) -> tuple[str, object]:
 def _partial(found: Any, failed: Mapping[str, Exception]) -> PartialResultError:
     first = next(iter(failed))
     error = PartialResultError(
-        f"{len(failed)} data sets could not be read; the first is {first}: {failed[first]}. What was read is in the "
+        f"{len(failed)} of the data sets could not be read; the first is {first}: {failed[first]}. What was read is in the "
         "error's result; with allow_partial=True nothing is raised"
     )
     error.result = found

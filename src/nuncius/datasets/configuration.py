@@ -51,6 +51,8 @@ class Settings:
         How servers are verified.
     authenticate : bool
         False where the server wants no token.
+    elsewhere : tuple of str
+        What was found and is not used, because it stands beside the URL of another server.
     """
 
     url: str
@@ -60,6 +62,7 @@ class Settings:
     credentials: Credentials | None = None
     verify: bool | str = True
     authenticate: bool = True
+    elsewhere: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,12 @@ def find_settings(
         credentials=login,
         verify=verify,
         authenticate=authenticate,
+        elsewhere=tuple(
+            f"{name} in {place.name}"
+            for place in places
+            for name in _SECRETS
+            if not place.belongs_to(base) and place.get(name) is not None
+        ),
     )
 
 

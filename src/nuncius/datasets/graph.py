@@ -88,7 +88,7 @@ class Graph:
         MissingExtraError
             If networkx is not installed.
         """
-        graph = require("networkx", extra="plots").DiGraph()
+        graph = require("networkx", extra="graphs").DiGraph()
         for row in self.data_sets:
             graph.add_node(row["uuid"], **row)
         graph.add_nodes_from(self.missing)

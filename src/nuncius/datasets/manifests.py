@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from nuncius.datasets.values import moment
+
 _MOST_BYTES = 64 << 20
 
 
@@ -25,7 +27,7 @@ class ManifestCache:
 
     def get(self, uri: str, frozen_at: object) -> bytes | None:
         """Return an answer; None if it is not here."""
-        key = (uri, str(frozen_at))
+        key = _key(uri, frozen_at)
         with self._lock:
             body = self._kept.get(key)
             if body is not None:
@@ -35,8 +37,17 @@ class ManifestCache:
     def put(self, uri: str, frozen_at: object, body: bytes) -> None:
         """Keep an answer."""
         with self._lock:
-            old = self._kept.pop((uri, str(frozen_at)), b"")
-            self._kept[uri, str(frozen_at)] = body
+            old = self._kept.pop(_key(uri, frozen_at), b"")
+            self._kept[_key(uri, frozen_at)] = body
             self._bytes += len(body) - len(old)
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
+
+
+def _key(uri: str, frozen_at: object) -> tuple[str, str]:
+    """Return what tells a data set from others, and from itself when it was frozen anew.
+
+    Some answers of a server have times to the microsecond and some to the millisecond.
+    """
+    frozen = moment(frozen_at)
+    return uri, str(frozen_at) if frozen is None else f"{frozen.timestamp():.3f}"

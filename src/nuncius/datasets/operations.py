@@ -117,9 +117,9 @@ def manifest(
 ) -> Operation[Manifest]:
     """Return a manifest; one that was read before without any request, if it is known when the data set was frozen."""
     if cache is not None and frozen_at is not None and (body := cache.get(uri, frozen_at)) is not None:
-        return Manifest((yield from parsed(body)), uri)
+        return Manifest((yield from parsed(body)), uri, service.config_file)
     answer, response = yield from service.ask("GET", f"manifests/{place(uri)}", deadline, what=uri)
-    found = Manifest(_object(service, answer), uri)
+    found = Manifest(_object(service, answer), uri, service.config_file)
     if cache is not None and frozen_at is not None:
         cache.put(uri, frozen_at, response.body)
     return found

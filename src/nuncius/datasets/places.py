@@ -50,6 +50,7 @@ class Item:
     modified: datetime | None
     data_set_uri: str
     link: str | None = field(default=None, repr=False)  # may be signed, which is a secret
+    config_file: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -69,6 +70,33 @@ class Item:
             return self.link
         return _url_of(self)
 
+    def access(self) -> Access:
+        """Return how the bucket or container is reached, as options of `nuncius.open_fits`; empty where nothing is said.
+
+        From dtool's own settings in the environment or in ``dtool.json``: ``DTOOL_S3_ENDPOINT_<bucket>``,
+        ``DTOOL_S3_ACCESS_KEY_ID_<bucket>``, ``DTOOL_S3_SECRET_ACCESS_KEY_<bucket>``, the same with ``ECS``, and
+        ``DTOOL_AZURE_ACCOUNT_KEY_<account>``.
+
+        Examples
+        --------
+        >>> async with nuncius.aio.open_fits(item.url, **item.access()) as fits:  # doctest: +SKIP
+        ...     await fits[1].section[:100, :100]
+        """
+        parts = urlsplit(self.data_set_uri)
+        found = Access()
+        if parts.scheme in {"s3", "ecs"}:
+            kind = f"DTOOL_{parts.scheme.upper()}"
+            key = self._setting(f"{kind}_ACCESS_KEY_ID_{parts.netloc}")
+            secret = self._setting(f"{kind}_SECRET_ACCESS_KEY_{parts.netloc}")
+            endpoint = self._setting(f"{kind}_ENDPOINT_{parts.netloc}")
+            if endpoint:
+                found["endpoint"] = endpoint
+            if key and secret:
+                found["credentials"] = (key, secret)
+        elif parts.scheme == "azure" and (key := self._setting(f"DTOOL_AZURE_ACCOUNT_KEY_{parts.netloc}")):
+            found["credentials"] = {"account_key": key}
+        return found
+
     def open(
         self,
         *,
@@ -78,17 +106,14 @@ class Item:
         region: str | None = None,
         profile: str | None = None,
         requester_pays: bool = False,
+        whole_file: bool = False,
     ) -> Any:
         """Open it as a remote FITS file: its headers are read, and nothing else until it is asked for.
 
-        What is not given is taken from dtool's settings of the bucket (``DTOOL_S3_ENDPOINT_<bucket>``,
-        ``DTOOL_S3_ACCESS_KEY_ID_<bucket>``, ``DTOOL_S3_SECRET_ACCESS_KEY_<bucket>``) in the environment or in
-        ``dtool.json``, if they are there. In async code: ``await nuncius.aio.open_fits(item.url)``.
-
         Parameters
         ----------
-        credentials, anon, endpoint, region, profile, requester_pays
-            As of `nuncius.open_fits`.
+        credentials, anon, endpoint, region, profile, requester_pays, whole_file
+            As of `nuncius.open_fits`; what is not given is taken from `access`.
 
         Returns
         -------
@@ -107,36 +132,30 @@ class Item:
         ...     with item.open() as fits:
         ...         fits.info()
         """
-        scheme, _, rest = self.data_set_uri.partition("://")
-        if scheme in {"s3", "ecs"}:
-            found = _store_settings(scheme, rest.partition("/")[0])
-            endpoint = endpoint or found.endpoint
-            # A profile or a wish to be anonymous is a login too.
-            if credentials is None and profile is None and not anon:
-                credentials = found.credentials
+        found = self.access()
+        if credentials is None and profile is None and not anon:  # the other two are logins too
+            credentials = found.get("credentials")
         return upward("nuncius.cloudfits").open_fits(
             self.url,
             credentials=credentials,
             anon=anon,
-            endpoint=endpoint,
+            endpoint=endpoint or found.get("endpoint"),
             region=region,
             profile=profile,
             requester_pays=requester_pays,
+            whole_file=whole_file,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class _Store:
-    endpoint: str | None
-    credentials: tuple[str, str] | None = field(repr=False)
+    def _setting(self, name: str) -> str | None:
+        return store_setting(name, self.config_file)
 
 
-def _store_settings(scheme: str, bucket: str) -> _Store:
-    kind = scheme.upper()
-    key = store_setting(f"DTOOL_{kind}_ACCESS_KEY_ID_{bucket}")
-    secret = store_setting(f"DTOOL_{kind}_SECRET_ACCESS_KEY_{bucket}")
-    endpoint = store_setting(f"DTOOL_{kind}_ENDPOINT_{bucket}")
-    return _Store(endpoint, (key, secret) if key and secret else None)
+class Access(dict[str, Any]):
+    """Options for reading a file; it doesn't show the secrets in it."""
+
+    def __repr__(self) -> str:
+        shown = {name: "***" if name == "credentials" else value for name, value in self.items()}
+        return f"{type(self).__name__}({shown})"
 
 
 def _url_of(item: Item) -> str:
@@ -146,7 +165,7 @@ def _url_of(item: Item) -> str:
             return _file_url(item, parts.netloc, parts.path)
         case "s3" | "ecs":
             # The data set's own prefix stands in its bucket; dtool lets a user set the one that he writes with.
-            prefix = store_setting(f"DTOOL_{parts.scheme.upper()}_DATASET_PREFIX_{parts.netloc}") or ""
+            prefix = item._setting(f"DTOOL_{parts.scheme.upper()}_DATASET_PREFIX_{parts.netloc}") or ""
             return f"s3://{parts.netloc}/{prefix}{parts.path.strip('/')}/data/{_identifier(item)}"
         case "azure":
             container = quote(parts.path.strip("/"))

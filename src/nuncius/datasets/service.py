@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+import os
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -31,7 +32,6 @@ from nuncius.errors import (
 )
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
 
     from nuncius._core.operations import Operation, Response
@@ -82,7 +82,7 @@ class DServerService(Session):
         self.settings = settings
         self.interactive = interactive
         self.remember = remember
-        self._config_file: str | os.PathLike[str] | None = None
+        self.config_file: str | None = None
         self._versions: dict[str, str] | None = None
         if settings.token is not None:
             begun, end = lifetime(settings.token.reveal())
@@ -115,7 +115,7 @@ class DServerService(Session):
         )
         service = cls(settings, interactive=interactive, timeout_s=timeout_s)
         service.check_timeout(timeout_s)
-        service._config_file = config_file
+        service.config_file = None if config_file is None else os.fspath(config_file)
         return service
 
     @property
@@ -128,7 +128,7 @@ class DServerService(Session):
             "verify": self.settings.verify,
             "interactive": self.interactive,
             "timeout_s": self.timeout_s,
-            "config_file": self._config_file,
+            "config_file": self.config_file,
         }
 
     # Logging in -------------------------------------------------------------------------------------------------------
@@ -201,9 +201,11 @@ class DServerService(Session):
         generator = (
             "" if self.settings.token_url else " and DSERVER_TOKEN_GENERATOR_URL (where tokens are made)"
         )
+        unused = ", ".join(self.settings.elsewhere)
+        elsewhere = f". Not used, because DSERVER_URL names another server there: {unused}" if unused else ""
         return LoginError(
             f"{self.base} wants a token, and there is none. Set DSERVER_TOKEN, or DSERVER_USERNAME and DSERVER_PASSWORD"
-            f"{generator}; or give token= or credentials=",
+            f"{generator}; or give token= or credentials={elsewhere}",
             service=self.service,
             url=self.base,
         )
@@ -243,7 +245,7 @@ class DServerService(Session):
         if response.status not in {200, 201}:
             if response.status == 404:
                 yield from self._check_plugin(path, deadline)
-            raise self.failure(response, what)
+            raise self.failure(response, what, path)
         if not response.body:
             return None, response
         try:
@@ -321,7 +323,7 @@ class DServerService(Session):
                 url=self.base,
             )
 
-    def failure(self, response: Response, what: str) -> NunciusError:
+    def failure(self, response: Response, what: str, path: str = "") -> NunciusError:
         """Return the error that an answer stands for."""
         answer = _object(response)
         facts = self.facts(response)
@@ -333,6 +335,11 @@ class DServerService(Session):
                 return LoginError(
                     f"{self.base} accepts the token, but its user is not registered there ({said}); its administrator "
                     "can register you",
+                    **facts,
+                )
+            case 403 if path.startswith(("users", "base-uris")):
+                return ForbiddenError(
+                    f"{self.base} does not give {what}: only its administrators may see and change that",
                     **facts,
                 )
             case 403:
@@ -358,7 +365,12 @@ class DServerService(Session):
                     "token follows no redirect; give the address where the server is",
                     **facts,
                 )
-        return ServerError(f"{self.base} answers HTTP {response.status}: {said}", **facts)
+        reason = ""
+        if path.startswith("mongo/"):
+            reason = (
+                ". It gives no reason; perhaps its database does not know an operator, which begins with $"
+            )
+        return ServerError(f"{self.base} answers HTTP {response.status}: {said}{reason}", **facts)
 
     def _token_error(self, said: str, facts: dict[str, Any]) -> LoginError:
         if not self.settings.authenticate:

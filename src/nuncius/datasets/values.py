@@ -186,13 +186,16 @@ class Manifest(Record):
         What the server says.
     uri : str
         Of the data set.
+    config_file : str, optional
+        Where dtool's settings of the stores are, if not in the usual place.
     """
 
-    def __init__(self, values: Mapping[str, Any], uri: str) -> None:
-        super().__init__(values)
-        object.__setattr__(self, "data_set_uri", uri)
-
     data_set_uri: str
+
+    def __init__(self, values: Mapping[str, Any], uri: str, config_file: str | None = None) -> None:
+        super().__init__(values)
+        self.data_set_uri = uri
+        self._config_file = config_file
 
     @property
     def files(self) -> list[Item]:
@@ -206,7 +209,7 @@ class Manifest(Record):
         found = self.get("items")
         if not isinstance(found, dict):
             raise ServerError(f"the manifest of {self.data_set_uri} has no items: it is damaged")
-        items = [_item(identifier, entry, self.data_set_uri) for identifier, entry in found.items()]
+        items = [self._item(identifier, entry) for identifier, entry in found.items()]
         return sorted(items, key=lambda item: item.relpath)
 
     @property
@@ -215,7 +218,23 @@ class Manifest(Record):
         return sum(item.size for item in self.files)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self), self.data_set_uri)
+        return type(self), (dict(self), self.data_set_uri, self._config_file)
+
+    def _item(self, identifier: Any, entry: Any) -> Item:
+        if not isinstance(entry, dict) or not isinstance(entry.get("relpath"), str):
+            raise ServerError(
+                f"the manifest of {self.data_set_uri} is damaged: the item {str(identifier)[:60]!r} has no relpath"
+            )
+        size = entry.get("size_in_bytes")
+        return Item(
+            relpath=entry["relpath"],
+            identifier=str(identifier),
+            size=size if isinstance(size, int) and not isinstance(size, bool) else 0,
+            hash=str(entry.get("hash") or ""),
+            modified=moment(entry.get("utc_timestamp")),
+            data_set_uri=self.data_set_uri,
+            config_file=self._config_file,
+        )
 
     def __repr__(self) -> str:
         return f"<Manifest of {self.data_set_uri}: {len(self.get('items') or ())} items>"
@@ -293,22 +312,6 @@ def annotation(value: Any) -> Any:
         return value
     is_plain = isinstance(read, (int, float, bool, list, dict, type(None))) and not isinstance(read, complex)
     return read if is_plain and not (isinstance(read, float) and not math.isfinite(read)) else value
-
-
-def _item(identifier: Any, entry: Any, uri: str) -> Item:
-    if not isinstance(entry, dict) or not isinstance(entry.get("relpath"), str):
-        raise ServerError(
-            f"the manifest of {uri} is damaged: the item {str(identifier)[:60]!r} has no relpath"
-        )
-    size = entry.get("size_in_bytes")
-    return Item(
-        relpath=entry["relpath"],
-        identifier=str(identifier),
-        size=size if isinstance(size, int) and not isinstance(size, bool) else 0,
-        hash=str(entry.get("hash") or ""),
-        modified=moment(entry.get("utc_timestamp")),
-        data_set_uri=uri,
-    )
 
 
 def _cell(data_set: DataSet, name: str) -> Any:
