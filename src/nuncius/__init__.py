@@ -55,7 +55,19 @@ __all__ = [
 
 
 _PACKAGES = frozenset(
-    {"aio", "alerts", "archives", "brokers", "cloudfits", "datasets", "errors", "plots", "sandbox", "sky", "streams"}
+    {
+        "aio",
+        "alerts",
+        "archives",
+        "brokers",
+        "cloudfits",
+        "datasets",
+        "errors",
+        "plots",
+        "sandbox",
+        "sky",
+        "streams",
+    }
 )
 
 

@@ -143,8 +143,15 @@ class Session(ABC):
         return {"service": self.service, "url": self.base, "status": response.status}
 
 
-def base_url(url: str, service: str, example: str) -> str:
+def base_url(url: str, service: str, example: str, *, prefix: str | None = None) -> str:
     """Return where a URL points, without the service's name.
+
+    Parameters
+    ----------
+    url, service, example : str
+        Which, of what, and how one looks.
+    prefix : str, optional
+        With which the variables begin that hold the login, for the message.
 
     Raises
     ------
@@ -158,7 +165,7 @@ def base_url(url: str, service: str, example: str) -> str:
         # The reason, and the URL, could quote a password.
         raise ConfigurationError(f"this is no URL of a {service} server: write {example}") from None
     if "@" in parts.netloc or "@" in parts.path:
-        prefix = f"NUNCIUS_{service.upper()}"
+        prefix = prefix or f"NUNCIUS_{service.upper()}"
         raise ConfigurationError(
             "a URL with a user name or password in it ends up in logs; give credentials= or set "
             f"{prefix}_USERNAME and {prefix}_PASSWORD"

@@ -4,6 +4,9 @@ import sqlite3
 import pytest
 
 from nuncius import open_archive, read_packets
+from nuncius.sandbox.sky import SyntheticSky
+
+SKY = {source.object_id for source in SyntheticSky().objects}
 
 
 def figures(done):
@@ -42,6 +45,29 @@ def test_of_a_cube_of_many_gigabytes_little_is_read(cli):
     assert (cube["hdus"], cube["header_requests"], cube["header_bytes"]) == (3, 2, 2 * 32768)
     assert cube["requests"] <= 20
     assert cube["bytes"] < 3e6
+
+
+def test_from_the_name_of_an_object_to_a_line_of_its_spectrum(cli):
+    done = cli("demo", "--alerts", 20, "--out", "here", "--json")
+    found = figures(done)["data_sets"]
+    assert found["object_id"] in SKY
+    assert (found["data_sets"], found["items"]) == (6, 4)
+    # A search, the manifest of each, and the graph.
+    assert found["lookup_requests"] == 1 + found["data_sets"] + 1
+    assert found["pixels"] == 51
+    assert (found["requests"], found["bytes"]) == (1, 5760)
+    assert "ZTF25dffzpkk-frames" in done.stderr
+    assert "40% deep" in done.stderr
+
+
+def test_a_login_for_another_dserver_does_not_disturb_it(cli):
+    others = {
+        "DSERVER_URL": "https://nowhere.invalid",
+        "DSERVER_TOKEN": "x",
+        "DSERVER_DISABLE_AUTHENTICATION": "1",
+    }
+    done = cli("demo", "--alerts", 20, "--out", "here", "--json", **others)
+    assert figures(done)["data_sets"]["data_sets"] == 6
 
 
 def test_packets_of_a_folder_and_what_is_unreadable_among_them(cli, tmp_path):

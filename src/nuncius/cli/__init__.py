@@ -15,6 +15,7 @@ _COMMANDS = {
     "antares": ("nuncius.cli.antares", "Save ANTARES streams, as antares-client does."),
     "archive": ("nuncius.cli.archive", "Ask an archive: a file, or a server."),
     "brokers": ("nuncius.cli.brokers", "List the brokers, and what login each wants."),
+    "datasets": ("nuncius.cli.datasets", "Look up data sets on a dserver, and find their files."),
     "demo": ("nuncius.cli.demo", "See one night from end to end, without any account."),
     "doctor": ("nuncius.cli.doctor", "Find out why a stream can't be read."),
     "fits": ("nuncius.cli.fits", "Read FITS files where they are: headers, cutouts, rows."),

@@ -19,6 +19,7 @@ from nuncius.archives import open_archive
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.brokers import open_stream
 from nuncius.cli.demo_brokers import listen_to_two
+from nuncius.cli.demo_datasets import look_up_data_sets
 from nuncius.cli.demo_fits import read_a_cube
 from nuncius.errors import ConfigurationError, MissingExtraError, NunciusError
 from nuncius.sandbox import Sandbox
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from nuncius.alerts.surveys import Reading
     from nuncius.archives import ArchivedObject, EmbeddedArchive, IngestReport
     from nuncius.cli.demo_brokers import Brokers
+    from nuncius.cli.demo_datasets import Found
     from nuncius.cli.demo_fits import Cube
     from nuncius.sandbox import SandboxKafka
     from nuncius.streams import Stream
@@ -62,6 +64,7 @@ class _Night:
     over_http: int | None = None
     brokers: Brokers | None = None
     cube: Cube | None = None
+    data_sets: Found | None = None
     failures: list[NunciusError] = field(default_factory=list)
 
 
@@ -92,7 +95,8 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
     Starts a Kafka broker on this machine, publishes alerts to it, receives them, keeps them in an archive, asks the
     archive what is near each object, cross-matches it with a reference catalogue, asks it again over HTTP, listens to
     two brokers as one stream with a watchlist, reads again what could not be read at first, reads a little of a FITS
-    file of 45 GB in an object store, and draws the night.
+    file of 45 GB in an object store, looks up the data sets of a supernova and reads a line of its spectrum, and draws
+    the night.
     """
     path = _fresh(out)
     night = _Night()
@@ -115,6 +119,7 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
         _serve(archive, night, say)
         night.brokers = listen_to_two(box.kafka, out, say)
         night.cube = read_a_cube(box.store, say)
+        night.data_sets = look_up_data_sets(box, say)
         page = _draw(archive, night, out, say)
     _farewell(path, page, archive, say)
     if as_json:
@@ -420,6 +425,7 @@ def _figures(night: _Night) -> dict[str, Any]:
         "over_http": night.over_http,
         "brokers": None if night.brokers is None else asdict(night.brokers),
         "cube": None if night.cube is None else asdict(night.cube),
+        "data_sets": None if night.data_sets is None else asdict(night.data_sets),
         "seconds": round(night.seconds, 3),
         "alerts_per_s": round(report.received / night.seconds, 1),
     }

@@ -25,7 +25,7 @@ from nuncius.cli.fits_address import (
     open_address,
     print_json,
     print_rows,
-    url_of,
+    urls_of,
 )
 from nuncius.cli.fits_cutout import cutout
 from nuncius.cli.fits_scan import scan
@@ -80,7 +80,7 @@ def ls(urls: tuple[str, ...], hdus: bool, whole_file: bool, as_json: bool, acces
       nuncius fits ls s3://BUCKET/cube.fits
       nuncius fits ls s3://BUCKET/2026-11-20/
     """
-    given = [url_of(url) for url in urls]
+    given = urls_of(urls)
     if len(given) == 1 and not is_listing(given[0], access):
         _ls_one(given[0], access, whole_file=whole_file, as_json=as_json)
         return

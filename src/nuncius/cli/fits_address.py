@@ -107,6 +107,20 @@ def url_of(given: str) -> str:
     return url
 
 
+def urls_of(given: Sequence[str]) -> list[str]:
+    """Return the URLs of a command line; for ``-`` all lines of standard input."""
+    urls = []
+    for each in given:
+        if each != "-":
+            urls.append(url_of(each))
+            continue
+        lines = [line.strip() for line in sys.stdin]
+        urls += [line for line in lines if line]
+    if not urls:
+        raise click.BadParameter("there is no URL on standard input", param_hint="URL")
+    return urls
+
+
 def refuse_password(url: str) -> None:
     """Refuse a URL of the command line that has a password in it."""
     if _WITH_PASSWORD.match(url):

@@ -645,7 +645,8 @@ class DServer:
         page_size: int,
         timeout_s: float | None,
     ) -> DataSets:
-        if page_number is not None and len(asked) == 1:
+        # What is decided here can't be asked for page by page.
+        if page_number is not None and len(asked) == 1 and asked[0].keeps is None:
             check_page_number(page_number)
             deadline = self._deadline(timeout_s)
             return self._driver.run(

@@ -25,13 +25,21 @@ def ask(url: str, username: str | None) -> Credentials:
         If nobody answers.
     """
     try:
-        name = username or input(f"Authentication URL {url} username:").strip()
+        name = username or _line(f"Authentication URL {url} username:")
         password = getpass.getpass(f"Authentication URL {url} password:")
     except EOFError as error:
         raise LoginError(f"{url} wants a user name and a password, and nobody typed them", url=url) from error
     if not name or not password:
         raise LoginError(f"{url} wants a user name and a password, and one of them is empty", url=url)
     return Credentials(name, password, source="what was typed")
+
+
+def _line(prompt: str) -> str:
+    """Ask for a line, where it is seen also if standard output goes into a file."""
+    if not _notebook_asks() and not sys.stdout.isatty():
+        print(prompt, end="", file=sys.stderr, flush=True)  # noqa: T201 - a person is asked
+        prompt = ""
+    return input(prompt).strip()
 
 
 def _notebook_asks() -> bool:

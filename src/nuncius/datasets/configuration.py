@@ -131,7 +131,7 @@ def find_settings(
         raise ConfigurationError(
             "no dserver is named: give its URL, set DSERVER_URL, or write it into ~/.config/dtool/dtool.json"
         )
-    base = base_url(url, SERVICE, EXAMPLE)
+    base = base_url(url, SERVICE, EXAMPLE, prefix="DSERVER")
     found = {name: first(name, lambda place: place.belongs_to(base)) for name in _SECRETS}
     named = credentials is not None and token is None  # who names a login means that one
     login = _login(base, credentials, found)
@@ -188,7 +188,7 @@ def _login(
 
 def _token_url(url: str) -> str:
     """Return where tokens are got: as given, and ``/token`` where the URL has no path."""
-    base = base_url(url, SERVICE, f"{EXAMPLE}/token")
+    base = base_url(url, SERVICE, f"{EXAMPLE}/token", prefix="DSERVER")
     return base if urlsplit(base).path.strip("/") else f"{base}/token"
 
 

@@ -79,8 +79,6 @@ def one_page(
         if number == 1:
             raise
         return DataSets(pagination={"page": number}, total=0)
-    if question.keeps is not None:
-        found = [row for row in found if question.keeps(row)]
     pagination = header(response, "x-pagination")
     return DataSets(
         found, pagination=pagination, sorting=sorting_of(response), total=whole(pagination.get("total"))
