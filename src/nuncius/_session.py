@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 from nuncius._core.operations import Once, Request
 from nuncius._core.retry import send
 from nuncius.errors import ConfigurationError, DeadlineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nuncius._core.operations import Deadline, Operation, Response
     from nuncius.credentials import Credentials, Token
 
 JSON = {"Content-Type": "application/json"}
 _QUOTED = 2000  # characters of what a server says
+_READ = 1 << 16  # bytes of an answer that was not understood, in which secrets are looked for
 
 
 class Session(ABC):
@@ -130,12 +133,12 @@ class Session(ABC):
         """Return what a server said without the secrets that it was sent and may quote."""
         for secret in (self._token, self.given_token, self.credentials):
             if secret is not None and secret.reveal():
-                text = text.replace(secret.reveal(), "***")
+                text = without(text, secret.reveal())
         return text
 
     def quoted(self, text: str) -> str:
         """Return what a server said as it can stand in a message and in a log: one line, and no secret."""
-        line = " ".join(self.hidden(text[:_QUOTED]).split())
+        line = " ".join(self.hidden(text)[:_QUOTED].split())  # a part of a secret would not be found
         return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
 
     def facts(self, response: Response) -> dict[str, Any]:
@@ -176,8 +179,24 @@ def base_url(url: str, service: str, example: str, *, prefix: str | None = None)
     return f"{parts.scheme}://{name}{f':{port}' if port else ''}{quote(parts.path.rstrip('/'), safe='/%')}"
 
 
-def text_of(response: Response) -> str:
-    """Return the beginning of an answer that was not understood, for a message."""
-    text = " ".join(response.body[:300].decode("utf-8", "replace").split())
+def without(text: str, secret: str) -> str:
+    """Return a text without a secret, in whatever way a server may have written it."""
+    ways = {
+        secret,
+        json.dumps(secret)[1:-1],
+        escape(secret),
+        escape(secret, quote=False),
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+    }
+    for written in sorted(ways, key=len, reverse=True):
+        text = text.replace(written, "***")
+    return text
+
+
+def text_of(response: Response, hide: Callable[[str], str] = str) -> str:
+    """Return the beginning of an answer that was not understood, for a message; `hide` takes secrets out of it."""
+    text = " ".join(hide(response.body[:_READ].decode("utf-8", "replace")).split())
     kind = response.headers.get("content-type", "no type")
     return f"{text[:200]!r} ({kind})" if text else "an empty answer"

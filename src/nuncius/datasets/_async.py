@@ -350,7 +350,7 @@ class AsyncDServer:
         >>> found = dserver.search(tags="spectrum")
         >>> [details.readme.data["redshift"] for details in dserver.get_many(found)]  # doctest: +SKIP
         """
-        named = [_named(uri) for uri in uris]
+        named = [_named(uri) for uri in ([uris] if isinstance(uris, (str, DataSet)) else uris)]
         parts = operations.check_parts(what, limit)
         self._deadline(timeout_s)
         with progress_bar("data sets", total=len(named) * len(parts), wanted=progress) as done:
@@ -420,6 +420,8 @@ class AsyncDServer:
         >>> with dserver.find_items("*.fits", free_text="ZTF26aaaaaab")[0].open() as fits:  # doctest: +SKIP
         ...     fits.info()
         """
+        if not isinstance(pattern, str):
+            raise FilterError(f"a pattern is a text such as '*.fits', not {pattern!r}"[:300])
         named = await self._chosen(
             data_sets,
             free_text=free_text,
@@ -464,7 +466,7 @@ class AsyncDServer:
         NotFoundError
             If there is no such data set.
         """
-        name = str(uuid["uuid"] if isinstance(uuid, Mapping) else uuid)
+        name = str(uuid.get("uuid") if isinstance(uuid, Mapping) else uuid)
         return await self._driver.run(
             operations.graph(self._service, name, dependency_keys, lambda: self._deadline(timeout_s))
         )
@@ -555,7 +557,7 @@ class AsyncDServer:
         """Return all base URIs; for administrators. Those that you may search are in `me`."""
         deadline = self._deadline(timeout_s)
         found = await self._driver.run(accounts.records(self._service, "base-uris", sort, deadline))
-        return [row["base_uri"] for row in found]
+        return [str(row.get("base_uri")) for row in found]
 
     async def base_uri(self, base_uri: str, *, timeout_s: float | None = None) -> Record:
         """Return who may search and who may register at a base URI; for administrators.
@@ -645,9 +647,10 @@ class AsyncDServer:
         page_size: int,
         timeout_s: float | None,
     ) -> DataSets:
-        # What is decided here can't be asked for page by page.
-        if page_number is not None and len(asked) == 1 and asked[0].keeps is None:
+        if page_number is not None:
             check_page_number(page_number)
+        # Where something is decided here, the pages of the server are not those of the answer.
+        if page_number is not None and len(asked) == 1 and asked[0].keeps is None:
             deadline = self._deadline(timeout_s)
             return await self._driver.run(
                 operations.one_page(self._service, asked[0], page_number, page_size, deadline)

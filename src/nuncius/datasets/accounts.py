@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from nuncius.datasets.listing import header, is_last
-from nuncius.datasets.questions import listed
-from nuncius.datasets.service import place
+from nuncius.datasets.questions import listed, order
+from nuncius.datasets.service import escaped, place
 from nuncius.datasets.values import Record
-from nuncius.errors import ConfigurationError, FilterError
+from nuncius.errors import ConfigurationError, FilterError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,10 +51,15 @@ def records(service: DServerService, path: str, sort: str, deadline: Deadline) -
     found: list[Record] = []
     number = 1
     while True:
-        params = {"page": number, "page_size": _PAGE, "sort": sort}
-        answer, response = yield from service.ask(
-            "GET", path, deadline, params=params, what=f"the list of {path}"
-        )
+        params = {"page": number, "page_size": _PAGE, **order(sort)}
+        try:
+            answer, response = yield from service.ask(
+                "GET", path, deadline, params=params, what=f"the list of {path}"
+            )
+        except NotFoundError:
+            if number == 1:
+                raise
+            return found
         if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
             raise service.strange("a list", answer)
         found += map(Record, answer)
@@ -65,7 +70,9 @@ def records(service: DServerService, path: str, sort: str, deadline: Deadline) -
 
 def user_path(name: str | None, *, summary: bool = False) -> str:
     """Return where a user is; oneself without a name."""
-    path = "me" if name is None else f"users/{quote(name, safe='')}"
+    if name is not None and not isinstance(name, str):
+        raise FilterError(f"a user name is a text, not {name!r}"[:300])
+    path = "me" if name is None else f"users/{escaped(name)}"
     return f"{path}/summary" if summary else path
 
 
@@ -109,10 +116,18 @@ def register_data_set(
     if missing:
         raise ConfigurationError(f"a data set can't be registered without {', '.join(missing)}")
     uri = values["uri"]
+    if not isinstance(uri, str):
+        raise ConfigurationError(f"the uri of a data set is a text, not {uri!r}"[:300])
     body = dict(values)
     for name in ("frozen_at", "created_at"):
         # The server wants numbers that are written as texts.
-        if isinstance(body.get(name), (int, float)):
+        if isinstance(body.get(name), datetime):
+            if body[name].tzinfo is None:
+                raise ConfigurationError(
+                    f"{name} of {uri} has no time zone; UTC would be .replace(tzinfo=UTC)"
+                )
+            body[name] = str(body[name].timestamp())
+        elif isinstance(body.get(name), (int, float)):
             body[name] = str(float(body[name]))
     # Where one is missing, the summaries of all who may see the data set fail on the server.
     sizes = _sizes(body["manifest"])

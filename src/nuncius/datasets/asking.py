@@ -13,7 +13,10 @@ def somebody_is_there() -> bool:
     """Tell whether a person can be asked: at a terminal, or in a notebook that is not run by a program."""
     if _notebook_asks():
         return True
-    return sys.stdin is not None and sys.stdin.isatty()
+    try:
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def ask(url: str, username: str | None) -> Credentials:

@@ -73,13 +73,14 @@ class _Place:
     values: Mapping[str, Any] = field(repr=False)
 
     def get(self, name: str) -> str | None:
-        """Return a setting as a text; None where it is absent or empty."""
+        """Return a setting as a text; None where it is absent or empty. Blanks around a password are of it."""
         value = self.values.get(name)
         if isinstance(value, bool):
             return str(value).lower()
         if value is not None and not isinstance(value, (str, int, float)):
             raise ConfigurationError(f"{name} in {self.name} is not a text", position=self.name)
-        return str(value).strip() or None if value is not None else None
+        text = "" if value is None else str(value)
+        return text if text.strip() and name == "DSERVER_PASSWORD" else text.strip() or None
 
     def belongs_to(self, url: str) -> bool:
         """Tell whether what is secret here is meant for that server: a login goes with the URL beside which it stands."""
@@ -104,7 +105,8 @@ def find_settings(
 ) -> Settings:
     """Put together what the arguments, the environment and the file say.
 
-    A token, a token generator and a login are used for the server beside whose URL they stand, never for another one.
+    A token, a token generator and a login are used for the server beside whose URL they stand, never for another one; and
+    so is what says that a server is not verified, or wants no token.
 
     Parameters
     ----------
@@ -132,14 +134,18 @@ def find_settings(
             "no dserver is named: give its URL, set DSERVER_URL, or write it into ~/.config/dtool/dtool.json"
         )
     base = base_url(url, SERVICE, EXAMPLE, prefix="DSERVER")
-    found = {name: first(name, lambda place: place.belongs_to(base)) for name in _SECRETS}
+
+    def own(name: str) -> tuple[str | None, str]:
+        return first(name, lambda place: place.belongs_to(base))
+
+    found = {name: own(name) for name in _SECRETS}
     named = credentials is not None and token is None  # who names a login means that one
     login = _login(base, credentials, found)
     where = token_url or found["DSERVER_TOKEN_GENERATOR_URL"][0]
     if authenticate is None:
-        authenticate = (first("DSERVER_DISABLE_AUTHENTICATION")[0] or "no").lower() not in _YES
+        authenticate = (own("DSERVER_DISABLE_AUTHENTICATION")[0] or "no").lower() not in _YES
     if verify is None:
-        verify = (first("DSERVER_VERIFY_SSL")[0] or "yes").lower() not in _NO
+        verify = (own("DSERVER_VERIFY_SSL")[0] or "yes").lower() not in _NO
     return Settings(
         base,
         token=None if named else _token(token, found["DSERVER_TOKEN"]),

@@ -37,7 +37,7 @@ class Graph:
         self.uuid = uuid
         found = {row["uuid"]: row for row in data_sets if isinstance(row.get("uuid"), str)}
         for row in found.values():
-            row["derived_from"] = list(dict.fromkeys(row.get("derived_from") or ()))
+            row["derived_from"] = _texts(row.get("derived_from"))
         self.data_sets = DataSets(found.values())
         self.edges = [(child, parent) for child, row in found.items() for parent in row["derived_from"]]
         self.missing = [
@@ -89,8 +89,7 @@ class Graph:
             If networkx is not installed.
         """
         graph = require("networkx", extra="graphs").DiGraph()
-        for row in self.data_sets:
-            graph.add_node(row["uuid"], **row)
+        graph.add_nodes_from((row["uuid"], dict(row)) for row in self.data_sets)
         graph.add_nodes_from(self.missing)
         graph.add_edges_from((parent, child) for child, parent in self.edges)
         return graph
@@ -122,6 +121,12 @@ class Graph:
         return (
             f"<p>{escape(repr(self))}</p><table><tr><th>data set</th><th>derived from</th></tr>{rows}</table>"
         )
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a list, each once: what a key names that says something else is no UUID."""
+    found = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(text for text in found if isinstance(text, str)))
 
 
 def _quoted(text: str) -> str:

@@ -104,7 +104,7 @@ class DataSetWalk:
         except NotFoundError:
             if self._number == 1:
                 raise
-            self._next_question()  # some servers say so where there are no more pages
+            self._past_the_end()
             return []
         self._go_on(header(response, "x-pagination"), len(found))
         self.sorting = sorting_of(response)
@@ -121,6 +121,14 @@ class DataSetWalk:
             self._next_question()
         else:
             self._number += 1
+
+    def _past_the_end(self) -> None:
+        """Go on where some servers say that there is no such page: it is the end, or so much was deleted meanwhile."""
+        if (self._total or 0) > (self._number - 1) * self._size and self._steps_back < _MOST_STEPS_BACK:
+            self._steps_back += 1
+            self._number -= 1  # that page says how much is left
+        else:
+            self._next_question()
 
     def _next_question(self) -> None:
         self._questions.popleft()

@@ -35,7 +35,9 @@ class ManifestCache:
             return body
 
     def put(self, uri: str, frozen_at: object, body: bytes) -> None:
-        """Keep an answer."""
+        """Keep an answer, unless all others would have to go for it."""
+        if len(body) > self._most_bytes:
+            return
         with self._lock:
             old = self._kept.pop(_key(uri, frozen_at), b"")
             self._kept[_key(uri, frozen_at)] = body

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from nuncius._core.jsontext import read_json
 from nuncius._core.operations import Gather, Request
@@ -52,10 +51,17 @@ def pages(
     service: DServerService, asked: Sequence[Question], size: int, timeout: Callable[[], Deadline]
 ) -> Operation[DataSets]:
     """Read all pages of one or several questions; each data set comes once."""
+    if len(asked) > 1:
+        yield from service.pass_of(timeout())  # see many
     outcomes = yield Gather([_all(service, question, size, timeout) for question in asked], SIDE_BY_SIDE)
     walks: list[tuple[list[DataSet], DataSetWalk]] = [outcome.result() for outcome in outcomes]
-    found = {id(row) if row.get("uri") is None else row["uri"]: row for rows, _ in walks for row in rows}
-    return DataSets(found.values(), sorting=walks[0][1].sorting if len(walks) == 1 else {})
+    found = {
+        row["uri"] if isinstance(row.get("uri"), str) else id(row): row for rows, _ in walks for row in rows
+    }
+    if len(walks) == 1:
+        return DataSets(found.values(), sorting=walks[0][1].sorting)
+    # Each answer is sorted by the server, but not all of them together.
+    return questions.sorted_by(DataSets(found.values()), asked[0].params.get("sort") if asked else None)
 
 
 def _all(
@@ -176,6 +182,9 @@ def many(
         "data_set": lambda uri, _: data_set(service, uri, timeout()),
     }
     wanted = [(uri, frozen_at, part) for uri, frozen_at in uris for part in what]
+    if wanted:
+        # A login that is refused is refused once, not once for each: accounts are locked for less.
+        yield from service.pass_of(timeout())
     outcomes: list[Outcome] = yield Gather(
         [_told(asks[part](uri, frozen_at), done) for uri, frozen_at, part in wanted], limit
     )
@@ -211,7 +220,7 @@ def items(
 ) -> Operation[list[Item]]:
     """Return the items of a data set; of one that is published on the web, its list of addresses is read as well."""
     files = (yield from manifest(service, uri, timeout(), cache, frozen_at)).files
-    if urlsplit(uri).scheme not in {"http", "https"} or not files:
+    if uri.partition("://")[0].lower() not in {"http", "https"} or not files:
         return files
     links = yield from _published(service, uri, timeout())
     return [replace(item, link=links.get(item.identifier)) for item in files]
@@ -223,7 +232,12 @@ def _published(service: DServerService, uri: str, deadline: Deadline) -> Operati
     response = yield from send(Request("GET", url, timeout_s=service.timeout_s), deadline, reads=True)
     try:
         links = read_json(response.body)["item_urls"] if response.status == 200 else {}
-        return {str(name): link for name, link in links.items() if isinstance(link, str)}
+        return {
+            str(name): link
+            for name, link in links.items()
+            # A stranger's list may not point at our own files or buckets.
+            if isinstance(link, str) and link.lower().startswith(("https://", "http://"))
+        }
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ServerError(f"{url} is not what dtool publishes: it has no item_urls", url=url) from error
 
@@ -237,6 +251,8 @@ def find_items(
     done: Callable[[int], None],
 ) -> Operation[tuple[list[Item], dict[str, NunciusError]]]:
     """Return the items of data sets whose names fit a pattern, and what went wrong, by URI."""
+    if data_sets:
+        yield from service.pass_of(timeout())  # see many
     outcomes = yield Gather(
         [_told(items(service, uri, timeout, cache, frozen_at), done) for uri, frozen_at in data_sets],
         SIDE_BY_SIDE,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _IDENTIFIER = re.compile(r"[0-9a-f]{40}")  # SHA-1 of the path
 
 
@@ -82,18 +83,19 @@ class Item:
         >>> async with nuncius.aio.open_fits(item.url, **item.access()) as fits:  # doctest: +SKIP
         ...     await fits[1].section[:100, :100]
         """
-        parts = urlsplit(self.data_set_uri)
+        scheme, _, rest = self.data_set_uri.partition("://")
+        place = rest.partition("/")[0]
         found = Access()
-        if parts.scheme in {"s3", "ecs"}:
-            kind = f"DTOOL_{parts.scheme.upper()}"
-            key = self._setting(f"{kind}_ACCESS_KEY_ID_{parts.netloc}")
-            secret = self._setting(f"{kind}_SECRET_ACCESS_KEY_{parts.netloc}")
-            endpoint = self._setting(f"{kind}_ENDPOINT_{parts.netloc}")
+        if scheme in {"s3", "ecs"}:
+            kind = f"DTOOL_{scheme.upper()}"
+            key = self._setting(f"{kind}_ACCESS_KEY_ID_{place}")
+            secret = self._setting(f"{kind}_SECRET_ACCESS_KEY_{place}")
+            endpoint = self._setting(f"{kind}_ENDPOINT_{place}")
             if endpoint:
                 found["endpoint"] = endpoint
             if key and secret:
                 found["credentials"] = (key, secret)
-        elif parts.scheme == "azure" and (key := self._setting(f"DTOOL_AZURE_ACCOUNT_KEY_{parts.netloc}")):
+        elif scheme == "azure" and (key := self._setting(f"DTOOL_AZURE_ACCOUNT_KEY_{place}")):
             found["credentials"] = {"account_key": key}
         return found
 
@@ -159,7 +161,12 @@ class Access(dict[str, Any]):
 
 
 def _url_of(item: Item) -> str:
-    parts = urlsplit(item.data_set_uri)
+    try:
+        parts = urlsplit(item.data_set_uri)
+    except ValueError as error:
+        raise _unreachable(item, "that is no URI") from error
+    if parts.query or parts.fragment or _CONTROL.search(item.data_set_uri):
+        raise _unreachable(item, "its URI has a '?', a '#' or a control character, as none of dtool has")
     match parts.scheme:
         case "file" | "":
             return _file_url(item, parts.netloc, parts.path)

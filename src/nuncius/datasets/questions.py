@@ -8,17 +8,17 @@ nothing else is asked, it is looked up; otherwise it is compared here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from uuid import UUID
 
 from nuncius.datasets.listing import Question
+from nuncius.datasets.service import escaped
 from nuncius.errors import FilterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nuncius.datasets.values import DataSet, DataSets
 
@@ -57,9 +57,7 @@ def by_uuid(
     keeps: Callable[[DataSet], bool] | None = None,
 ) -> Question:
     """Return the question for all data sets of a UUID: there may be copies at several base URIs."""
-    return Question(
-        "GET", f"uuids/{quote(str(uuid), safe='')}", params=params, keeps=keeps, what=f"data set {uuid}"
-    )
+    return Question("GET", f"uuids/{escaped(str(uuid))}", params=params, keeps=keeps, what=f"data set {uuid}")
 
 
 def query(
@@ -94,7 +92,7 @@ def query(
 
 def graph(uuid: str | UUID, dependency_keys: str | Iterable[str] | None = None) -> Question:
     """Return the question for a dependency graph."""
-    path = f"graph/uuids/{quote(str(uuid), safe='')}"
+    path = f"graph/uuids/{escaped(str(uuid))}"
     keys = listed("dependency_keys", dependency_keys)
     what = f"the dependency graph of {uuid}"
     if not keys:  # an empty list makes the server fail
@@ -107,7 +105,7 @@ def order(sort: str | Sequence[str] | None) -> dict[str, str]:
 
     A plus, which in a query string is a space, is left out: it means upward, as nothing does.
     """
-    fields = [] if sort is None else sort.split(",") if isinstance(sort, str) else list(sort)
+    fields = listed("sort", sort.split(",") if isinstance(sort, str) else sort) or []
     text = ",".join(field.strip().removeprefix("+") for field in fields)
     return {"sort": text} if text else {}
 
@@ -161,10 +159,10 @@ def listed(name: str, value: str | Iterable[str] | None) -> list[str] | None:
     """
     if value is None:
         return None
-    texts = [value] if isinstance(value, str) else list(value)
+    texts = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     for text in texts:
         if not isinstance(text, str):
-            raise FilterError(f"{name} takes texts, not {text!r}", position=name)
+            raise FilterError(f"{name} takes texts, not {text!r}"[:300], position=name)
     return texts
 
 
@@ -178,7 +176,7 @@ def uuid_texts(uuids: str | UUID | Iterable[str | UUID] | None) -> list[str] | N
     """
     if uuids is None:
         return None
-    names = [uuids] if isinstance(uuids, (str, UUID)) else list(uuids)
+    names = [uuids] if isinstance(uuids, str) or not isinstance(uuids, Iterable) else list(uuids)
     try:
         return list(dict.fromkeys(str(UUID(str(name))) for name in names))
     except ValueError:
@@ -190,10 +188,10 @@ def _uuid_condition(asked: Mapping[str, Any]) -> list[str] | None:
     condition = asked.get("uuid")
     if isinstance(condition, Mapping) and set(condition) <= {"$in", "$eq"} and len(condition) == 1:
         condition = next(iter(condition.values()))
-    names = [condition] if isinstance(condition, str) else condition
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    names = [condition] if isinstance(condition, (str, UUID)) else condition
+    if not isinstance(names, list) or not all(isinstance(name, (str, UUID)) for name in names):
         return None
-    return names
+    return list(map(str, names))
 
 
 def _of(names: list[str] | None) -> Callable[[DataSet], bool] | None:

@@ -10,6 +10,7 @@ import binascii
 import json
 import math
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from nuncius._core.jsontext import read_json
 from nuncius._core.operations import Call, Deadline, Request
 from nuncius._core.retry import retry_after_s, send
-from nuncius._session import JSON, Session, text_of
+from nuncius._session import JSON, Session, text_of, without
 from nuncius.credentials import Token
 from nuncius.datasets import asking
 from nuncius.datasets.configuration import SERVICE, find_settings
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 
 _EARLY_S = 30.0  # a token is renewed so long before it ends
 _SHORT_S = 60.0  # or at half its life, if that is shorter than this
+_LONGEST_S = 1e9  # what sockets can count
 _LARGE_BODY = 1 << 18
+_JWT = re.compile(r"eyJ[\w-]{8,}(\.[\w-]*){0,2}")
 _LARGEST_PAYLOAD = 1 << 16  # of a token
 
 PLUGINS = {
@@ -114,7 +117,7 @@ class DServerService(Session):
             config_file=config_file,
         )
         service = cls(settings, interactive=interactive, timeout_s=timeout_s)
-        service.check_timeout(timeout_s)
+        service.timeout_s = service.check_timeout(timeout_s) or timeout_s
         service.config_file = None if config_file is None else os.fspath(config_file)
         return service
 
@@ -190,7 +193,7 @@ class DServerService(Session):
                 f"{url} refuses the login of {login.username!r} (from {login.source}). Check user name and password",
                 **facts,
             )
-        said = text_of(response).replace(login.reveal(), "***")
+        said = text_of(response, lambda text: without(text, login.reveal()))
         raise ServerError(
             f"{url} gives no token: it answers HTTP {response.status}, {said}. Is it the token generator? Its address "
             "mostly ends in /token",
@@ -242,7 +245,7 @@ class DServerService(Session):
         """
         body = None if json is None else _encoded(json)
         response = yield from self.respond(method, path, deadline, body=body, params=params, reads=True)
-        if response.status not in {200, 201}:
+        if not 200 <= response.status < 300:
             if response.status == 404:
                 yield from self._check_plugin(path, deadline)
             raise self.failure(response, what, path)
@@ -253,9 +256,13 @@ class DServerService(Session):
         except ValueError as error:
             raise ServerError(
                 f"{self.base} is no dserver, or something stands between: asked for {what or path}, it answers "
-                f"{self.quoted(text_of(response))}, which is no JSON",
+                f"{self.quoted(text_of(response, self.hidden))}, which is no JSON",
                 **self.facts(response),
             ) from error
+
+    def hidden(self, text: str) -> str:
+        """See `Session.hidden`; also without tokens that have been replaced meanwhile."""
+        return _JWT.sub("***", super().hidden(text))
 
     def check_timeout(self, timeout_s: float | None) -> float | None:
         """Return how long something may take.
@@ -269,7 +276,7 @@ class DServerService(Session):
             return None
         if isinstance(timeout_s, bool) or not isinstance(timeout_s, (int, float)) or not timeout_s > 0:
             raise ConfigurationError(f"timeout_s={timeout_s!r}: a number of seconds above 0 is needed")
-        return timeout_s
+        return min(timeout_s, _LONGEST_S)
 
     def versions(self, deadline: Deadline, *, fresh: bool = True) -> Operation[dict[str, str]]:
         """Return the versions of the server and its plugins, by module name; it needs no token."""
@@ -309,16 +316,17 @@ class DServerService(Session):
         core = versions.get("dservercore", "unknown")
         if module not in versions:
             raise UnsupportedError(
-                f"{self.base} can't do that: it has no {package}. It runs dservercore {core} with "
-                f"{', '.join(sorted(set(versions) - {'dservercore'})) or 'no plugins'}; its administrator can add it",
+                f"{self.base} can't do that: it has no {package}. It runs dservercore {self.quoted(str(core))} with "
+                f"{self.quoted(', '.join(sorted(set(versions) - {'dservercore'}))) or 'no plugins'}; its administrator "
+                "can add it",
                 service=self.service,
                 url=self.base,
             )
         if path in {"mongo/query", "mongo/aggregate"}:
             switch = "QUERY" if path == "mongo/query" else "AGGREGATION"
             raise UnsupportedError(
-                f"{self.base} has {package} {versions[module]}, but {path} is switched off there; its administrator "
-                f"can set DSERVER_ALLOW_DIRECT_{switch}",
+                f"{self.base} has {package} {self.quoted(str(versions[module]))}, but {path} is switched off there; its "
+                f"administrator can set DSERVER_ALLOW_DIRECT_{switch}",
                 service=self.service,
                 url=self.base,
             )
@@ -327,15 +335,19 @@ class DServerService(Session):
         """Return the error that an answer stands for."""
         answer = _object(response)
         facts = self.facts(response)
-        said = self.quoted(str(answer.get("msg") or answer.get("status") or text_of(response)))
+        said = self.quoted(str(answer.get("msg") or answer.get("status") or text_of(response, self.hidden)))
         match response.status:
             case 401 | 422 if "msg" in answer:
                 return self._token_error(said, facts)
-            case 401:
+            case 401 if answer:
                 return LoginError(
                     f"{self.base} accepts the token, but its user is not registered there ({said}); its administrator "
                     "can register you",
                     **facts,
+                )
+            case 401:
+                return LoginError(
+                    f"{self.base}, or something before it, wants another login: {said}", **facts
                 )
             case 403 if path.startswith(("users", "base-uris")):
                 return ForbiddenError(
@@ -408,8 +420,34 @@ def place(uri: str) -> str:
     """Write a URI as a part of a path: ``s3://bucket/a b`` as ``s3/bucket/a%20b``.
 
     The server takes this form; slashes that are escaped would be refused by many proxies.
+
+    Raises
+    ------
+    FilterError
+        If it is no text that can stand there: ``s3://../../users/somebody`` would be another address of the server.
     """
-    return quote(uri.replace("://", "/", 1), safe="/")
+    if not isinstance(uri, str) or not uri:
+        raise FilterError(f"a URI is a text such as 's3://bucket/UUID', not {uri!r}"[:300])
+    path = uri.replace("://", "/", 1)
+    if not {".", ".."}.isdisjoint(path.split("/")):
+        raise FilterError(f"{uri!r} is no URI of a data set: its path leads elsewhere"[:300], position=uri)
+    return escaped(path, safe="/")
+
+
+def escaped(text: str, *, safe: str = "") -> str:
+    """Write a text as a part of a path.
+
+    Raises
+    ------
+    FilterError
+        If it can't be one.
+    """
+    if text in {"", ".", ".."}:
+        raise FilterError(f"{text!r} is no name that a dserver can be asked for", position=text)
+    try:
+        return quote(text, safe=safe)
+    except UnicodeEncodeError:
+        raise FilterError(f"{text!r} is no Unicode text"[:300]) from None
 
 
 def lifetime(token: str) -> tuple[float | None, float]:
@@ -432,7 +470,7 @@ def lifetime(token: str) -> tuple[float | None, float]:
 
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) and abs(value) < 1e15 else None
+    return float(value) if is_number and abs(value) < 1e15 else None  # NaN is not
 
 
 def _margin_s(life_s: float) -> float:
@@ -448,17 +486,18 @@ def _object(response: Response) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _problems(errors: Any, where: str = "") -> str:
+def _problems(errors: Any, where: str = "", deeper: int = 6) -> str:
     """Write the messages of an answer that says which fields are wrong."""
-    if isinstance(errors, dict):
+    if isinstance(errors, dict) and deeper:
         # An item of a list is named by its number, which says less than the name of the list.
         found = (
-            _problems(value, where if str(name).isdigit() else str(name)) for name, value in errors.items()
+            _problems(value, where if str(name).isdigit() else str(name), deeper - 1)
+            for name, value in errors.items()
         )
         return "; ".join(text for text in found if text)
-    if isinstance(errors, list):
-        return f"{where}: {' '.join(map(str, errors))}" if errors else ""
-    return f"{where}: {errors}" if errors else ""
+    texts = errors if isinstance(errors, list) else [errors]
+    said = " ".join(str(text) for text in texts if isinstance(text, (str, int, float)))
+    return f"{where}: {said}" if said else ""
 
 
 def _encoded(body: Any) -> bytes:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
-import math
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from nuncius._core.lazy import require
+from nuncius._core.terminal import printable
 from nuncius.datasets.places import Item
+from nuncius.datasets.readmes import parse_yaml
 from nuncius.errors import ServerError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import Table
 
-_LARGEST_YAML = 1 << 20  # characters; a readme of that size is data, and is not parsed
 _DEEPEST_TEXT = 100_000
 _COLUMNS = (
     "name",
@@ -67,7 +67,7 @@ class DataSet(Record):
         return moment(self.get("frozen_at"))
 
     def __repr__(self) -> str:
-        return f"<DataSet {self.get('name')!r} {self.get('uri')}>"
+        return printable(f"<DataSet {self.get('name')!r} {self.get('uri')}>")
 
 
 class DataSets(list[DataSet]):
@@ -124,12 +124,16 @@ class DataSets(list[DataSet]):
         MissingExtraError
             If pandas is not installed.
         """
+        import numpy as np
+
         pandas = require("pandas", extra="pandas")
         columns = {}
         for name in _COLUMNS:
             values = [_cell(data_set, name) for data_set in self]
             if name in {"created", "frozen"}:
-                columns[name] = pandas.to_datetime(pandas.Series(values, dtype=object), utc=True)
+                # Through microseconds: nanoseconds end in the year 2262.
+                bare = [value and value.replace(tzinfo=None) for value in values]
+                columns[name] = pandas.Series(np.array(bare, dtype="datetime64[us]")).dt.tz_localize("UTC")
             elif name in {"number_of_items", "size_in_bytes"}:
                 columns[name] = pandas.array(values, dtype="Int64")
             else:
@@ -139,7 +143,8 @@ class DataSets(list[DataSet]):
     def __repr__(self) -> str:
         more = "" if self.total == len(self) else f" of {self.total}"
         names = ", ".join(str(data_set.get("name")) for data_set in self[:3])
-        return f"<DataSets: {len(self)}{more}{': ' + names if names else ''}{', …' if len(self) > 3 else ''}>"
+        text = f"<DataSets: {len(self)}{more}{': ' + names if names else ''}{', …' if len(self) > 3 else ''}>"
+        return printable(text)
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -229,7 +234,7 @@ class Manifest(Record):
         return Item(
             relpath=entry["relpath"],
             identifier=str(identifier),
-            size=size if isinstance(size, int) and not isinstance(size, bool) else 0,
+            size=size if _is_count(size) else 0,
             hash=str(entry.get("hash") or ""),
             modified=moment(entry.get("utc_timestamp")),
             data_set_uri=self.data_set_uri,
@@ -237,7 +242,8 @@ class Manifest(Record):
         )
 
     def __repr__(self) -> str:
-        return f"<Manifest of {self.data_set_uri}: {len(self.get('items') or ())} items>"
+        found = self.get("items")
+        return f"<Manifest of {self.data_set_uri}: {len(found) if isinstance(found, dict) else 'no'} items>"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -282,22 +288,6 @@ def _aware(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def parse_yaml(text: str) -> tuple[Any, str | None]:
-    """Return what a YAML text says, and None; or None, and why it is no YAML."""
-    if len(text) > _LARGEST_YAML:
-        return None, f"it has more than {_LARGEST_YAML} characters"
-    import yaml
-
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=loader)):
-            # A short text with aliases of aliases can stand for gigabytes, and no readme needs them.
-            return None, "it has aliases"
-        return yaml.load(text, Loader=loader), None  # noqa: S506 - one of the two safe loaders
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return None, " ".join(str(error).split())
-
-
 def annotation(value: Any) -> Any:
     """Return an annotation as what it was before the server wrote it as text.
 
@@ -310,8 +300,13 @@ def annotation(value: Any) -> Any:
         read = ast.literal_eval(value)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return value
-    is_plain = isinstance(read, (int, float, bool, list, dict, type(None))) and not isinstance(read, complex)
-    return read if is_plain and not (isinstance(read, float) and not math.isfinite(read)) else value
+    # What the server wrote as text, it would write so again; "2020_11_08" and "0x10" are texts that only look like numbers.
+    return read if isinstance(read, (int, float, list, dict, type(None))) and str(read) == value else value
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    """Tell whether a value is a number of items or of bytes, which 64 bits can hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
 
 
 def _cell(data_set: DataSet, name: str) -> Any:
@@ -319,7 +314,7 @@ def _cell(data_set: DataSet, name: str) -> Any:
         return getattr(data_set, name)
     value = data_set.get(name)
     if name in {"number_of_items", "size_in_bytes"}:
-        return value if isinstance(value, int) and not isinstance(value, bool) else None
+        return value if _is_count(value) else None
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return None if value is None else str(value)
