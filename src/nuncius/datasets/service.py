@@ -382,6 +382,8 @@ class DServerService(Session):
             reason = (
                 ". It gives no reason; perhaps its database does not know an operator, which begins with $"
             )
+        elif path.endswith("/summary"):
+            reason = ". It gives no reason; dservercore 0.22.0 fails so if a data set was registered without its size"
         return ServerError(f"{self.base} answers HTTP {response.status}: {said}{reason}", **facts)
 
     def _token_error(self, said: str, facts: dict[str, Any]) -> LoginError:
