@@ -489,3 +489,36 @@ def test_every_command_explains_itself(run, name):
     said = run(name, "--help").stdout
     assert said.startswith("Usage:")
     assert "--url" in said
+
+
+# Storing a login -------------------------------------------------------------------------------------------------------
+
+
+def test_a_login_is_tried_kept_used_and_forgotten(run, server, tmp_path):
+    def call(*arguments, **more):
+        here = {
+            "NUNCIUS_CONFIG_DIR": str(tmp_path / "config"),
+            "DSERVER_TOKEN_GENERATOR_URL": server.token_url,
+        }
+        return run(*arguments, token=None, **here, **more)
+
+    path = tmp_path / "config" / "credentials.toml"
+    refused = call("login", stdin=f"{server.username}\nwrong-password\n", code=1)
+    assert "refuses the login" in refused.output
+    assert not path.exists()
+    kept = call("login", "--username", server.username, stdin=f"{server.password}\n")
+    assert f"knows you as {server.username}" in kept.output
+    assert server.password not in kept.output
+    assert path.stat().st_mode & 0o077 == 0
+    assert json.loads(call("summary", "--json").stdout)["number_of_datasets"] > 0
+    assert "holds it no more" in call("login", "--remove").output
+    assert "wants a token" in call("summary", code=1).output
+
+
+def test_urls_of_items_are_all_listed_from_standard_input(run, box, server):
+    urls = run("items", "--search", "supernova", "--tag", "spectrum", "*.fits", "--url-only").stdout
+    keys = {"AWS_ACCESS_KEY_ID": box.store.access_key, "AWS_SECRET_ACCESS_KEY": box.store.secret_key}
+    command = ["fits", "ls", "-", "--endpoint", box.store.s3_endpoint, "--json"]
+    listed = CliRunner().invoke(main, command, input=f"\n{urls}\n", env=keys)
+    assert listed.exit_code == 0, listed.output
+    assert [json.loads(line)["size"] for line in listed.stdout.splitlines()] == [5760, 14400, 14400]

@@ -10,6 +10,7 @@ import click
 
 from nuncius._core.terminal import printable
 from nuncius.cli.datasets_items import items
+from nuncius.cli.datasets_login import login
 from nuncius.cli.datasets_options import (
     AS_JSON,
     LIMIT,
@@ -57,11 +58,12 @@ def command() -> None:
 
     The server is given with --url, or found as DSERVER_URL in the environment or in ~/.config/dtool/dtool.json. So is the
     login: DSERVER_TOKEN, or DSERVER_TOKEN_GENERATOR_URL with DSERVER_USERNAME and DSERVER_PASSWORD; without a password you
-    are asked for it. It is never given on the command line. A data set is named by its URI, or by its UUID.
+    are asked for it. It is never given on the command line; `nuncius datasets login` stores it. A data set is named by its URI, or by its UUID.
     """
 
 
 command.add_command(items)
+command.add_command(login)
 
 
 # Finding data sets -----------------------------------------------------------------------------------------------------

@@ -72,12 +72,24 @@ def server_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say which server is asked; the command gets it opened, as `dserver`."""
 
     @functools.wraps(function)
+    def run(*, server: Callable[..., DServer], **options: Any) -> None:
+        with server() as dserver:
+            function(dserver=dserver, **options)
+
+    return server_choice(run)
+
+
+def server_choice(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the same options; the command gets a function that opens the server, as `server`."""
+
+    @functools.wraps(function)
     def run(*, url: str | None, timeout_s: float, ssl_ca_location: Path | None, **options: Any) -> None:
         from nuncius.datasets import open_dserver
 
         verify = None if ssl_ca_location is None else str(ssl_ca_location)
-        with _in_words_of_options(), open_dserver(url, verify=verify, timeout_s=timeout_s) as dserver:
-            function(dserver=dserver, **options)
+        server = functools.partial(open_dserver, url, verify=verify, timeout_s=timeout_s)
+        with _in_words_of_options():
+            function(server=server, **options)
 
     return _with(_SERVER, run)
 

@@ -67,7 +67,11 @@ def command(
     else:
         if profile.login_help:
             click.echo(f"{profile.title}: {profile.login_help}", err=True)
-        found = _ask(username)
+        found = ask_login(
+            username,
+            name="User name, API key or client id",
+            secret="Password, API secret or client secret",  # noqa: S106 - the words of the prompt
+        )
         click.echo(f"kept in {store_credentials(broker, found, host=host)}", err=True)
         _warn_of_the_environment(broker, profile)
     about = {"servers": servers, "ssl_ca_location": ssl_ca_location and str(ssl_ca_location.absolute())}
@@ -95,10 +99,17 @@ def _warn_of_the_environment(broker: str, profile: Profile) -> None:
             click.echo(f"{pair[0]} and {pair[1]} are set, and win over what is kept", err=True)
 
 
-def _ask(username: str | None) -> Credentials:
+def ask_login(username: str | None, *, name: str, secret: str) -> Credentials:
+    """Ask for a login at the terminal, in these words, or read it from standard input.
+
+    Raises
+    ------
+    ConfigurationError
+        If standard input holds something else.
+    """
     if sys.stdin.isatty():
-        username = username or click.prompt("User name, API key or client id", err=True)
-        password = click.prompt("Password, API secret or client secret", hide_input=True, err=True)
+        username = username or click.prompt(name, err=True)
+        password = click.prompt(secret, hide_input=True, err=True)
     else:
         lines = _lines_of_input()
         if len(lines) != (1 if username else 2):
