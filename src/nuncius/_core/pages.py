@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -57,9 +57,11 @@ class AsyncPages(Generic[T]):
         while not self._here:
             if self._coming is None and not self._begin():
                 raise StopAsyncIteration
-            coming, self._coming = self._coming, None
+            coming = self._coming
             assert coming is not None
-            self._here.extend(await coming)
+            await asyncio.wait([coming])  # who is cancelled here, and goes on, still gets the page
+            self._coming = None
+            self._here.extend(coming.result())
             self._begin()
         return self._here.popleft()
 
@@ -115,8 +117,10 @@ class Pages(Generic[T]):
         while not self._here:
             if self._coming is None and not self._begin():
                 raise StopIteration
-            coming, self._coming = self._coming, None
+            coming = self._coming
             assert coming is not None
+            wait([coming])  # who is interrupted here, and goes on, still gets the page
+            self._coming = None
             self._here.extend(coming.result())
             self._begin()
         return self._here.popleft()

@@ -181,12 +181,16 @@ def many(
         "annotations": lambda uri, _: annotations_of(service, uri, timeout()),
         "data_set": lambda uri, _: data_set(service, uri, timeout()),
     }
+
+    def part_of(uri: str, frozen_at: object, part: str) -> Operation[Any]:
+        return (yield from asks[part](uri, frozen_at))  # its time begins when it does
+
     wanted = [(uri, frozen_at, part) for uri, frozen_at in uris for part in what]
     if wanted:
         # A login that is refused is refused once, not once for each: accounts are locked for less.
         yield from service.pass_of(timeout())
     outcomes: list[Outcome] = yield Gather(
-        [_told(asks[part](uri, frozen_at), done) for uri, frozen_at, part in wanted], limit
+        [_told(part_of(uri, frozen_at, part), done) for uri, frozen_at, part in wanted], limit
     )
     found = [Details(uri=uri, errors={}) for uri, _ in uris]
     for number, outcome in enumerate(outcomes):
