@@ -154,10 +154,11 @@ class ServerError(NunciusError):
 class PartialResultError(NunciusError):
     """Some parts of what was asked succeeded and some did not.
 
-    `result` holds what succeeded, its `failures` say what did not and why.
+    `result` holds what succeeded; `failures`, or those of the result, say what did not and why.
     """
 
     result: Any = None
+    failures: Any = None
 
 
 class PacketError(NunciusError, ValueError):

@@ -183,8 +183,8 @@ def test_a_data_set_by_uri_and_by_uuid(run, server):
 def test_each_copy_of_a_uuid_is_shown_and_one_has_to_be_named_for_the_rest(run, server):
     uuid = uuid_of(uri(server, "8dfdhjcr-light-curve"))
     assert [row["tags"] for row in lines(run("show", uuid, "--json"))] == [
-        ["light curve"],
-        ["light curve", "copy"],
+        ["light-curve"],
+        ["light-curve", "copy"],
     ]
     assert run("show", uuid).stdout.count("description: light curve in three bands") == 2
     refused = run("readme", uuid, code=2).stderr

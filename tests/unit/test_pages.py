@@ -88,3 +88,16 @@ def test_a_page_that_fails_is_asked_for_again():
     with pytest.raises(OSError, match="broken"):
         next(pages)
     assert list(pages) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_page_on_its_way_is_let_go_at_the_end_of_a_block():
+    with Pages(Driver(), Counting(lambda: None), forever) as pages:
+        assert next(pages) == 0
+    assert list(pages) == []
+
+    async def read():
+        async with AsyncPages(AsyncDriver(), Counting(lambda: None), forever) as pages:
+            assert await anext(pages) == 0
+        return [number async for number in pages]
+
+    assert asyncio.run(read()) == []

@@ -14,7 +14,7 @@ from nuncius._core.operations import Call, Gather, Once, Outcome, ReadRange, Req
 from nuncius.errors import DeadlineError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Hashable, Iterable
+    from collections.abc import AsyncGenerator, Callable, Hashable, Iterable
 
     import httpx2
 
@@ -140,11 +140,18 @@ class Driver:
                     forced.append(error)
                     stop.set()
 
+        count = min(need.limit, len(outcomes))
+        if count == 1:
+            work()  # a thread of its own would only cost time
+        else:
+            self._work_side_by_side(work, count, stop)
+        if forced:
+            raise forced[0]
+        return outcomes
+
+    def _work_side_by_side(self, work: Callable[[], None], count: int, stop: threading.Event) -> None:
         # Daemons: after Ctrl-C the program need not wait for what is still on its way, and nothing more is begun.
-        threads = [
-            threading.Thread(target=work, daemon=True, name="nuncius-gather")
-            for _ in range(min(need.limit, len(outcomes)))
-        ]
+        threads = [threading.Thread(target=work, daemon=True, name="nuncius-gather") for _ in range(count)]
         try:
             for thread in threads:
                 thread.start()
@@ -153,9 +160,6 @@ class Driver:
         except BaseException:
             stop.set()
             raise
-        if forced:
-            raise forced[0]
-        return outcomes
 
     def _once(self, need: Once, stop: threading.Event) -> Any:
         while True:
@@ -261,8 +265,9 @@ class AsyncDriver:
         kept = self._clients.get(loop)
         if kept is None:
             # A client holds its loop, so that neither would ever be let go.
-            for ended in [other for other in self._clients if other.is_closed()]:
-                del self._clients[ended]
+            for other in filter(None, (reference() for reference in self._clients.keyrefs())):
+                if other.is_closed():
+                    self._clients.pop(other, None)  # another thread may have done so
             client = http.make_client(httpx2.AsyncClient, self._verify)
             kept = self._clients[loop] = _Kept(client, _until_closed(client))
             await anext(kept.until_closed)

@@ -90,7 +90,7 @@ def send(client: httpx2.Client, request: Request) -> Response:
             body = _Body(request, answer.headers.get("content-encoding", ""), end)
             for piece in answer.iter_raw():
                 body.add(piece)
-            return Response(answer.status_code, dict(answer.headers), body.whole())
+            return Response(answer.status_code, dict(answer.headers.items()), body.whole())
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         _raise(request, error)
 
@@ -105,7 +105,7 @@ async def send_async(client: httpx2.AsyncClient, request: Request) -> Response:
             body = _Body(request, answer.headers.get("content-encoding", ""), end)
             async for piece in answer.aiter_raw():
                 body.add(piece)
-            return Response(answer.status_code, dict(answer.headers), body.whole())
+            return Response(answer.status_code, dict(answer.headers.items()), body.whole())
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         _raise(request, error)
     except TimeoutError as error:

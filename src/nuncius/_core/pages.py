@@ -53,6 +53,12 @@ class AsyncPages(Generic[T]):
     def __aiter__(self) -> Self:
         return self
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def __anext__(self) -> T:
         while not self._here:
             if self._coming is None and not self._begin():
@@ -112,6 +118,12 @@ class Pages(Generic[T]):
 
     def __iter__(self) -> Self:
         return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __next__(self) -> T:
         while not self._here:

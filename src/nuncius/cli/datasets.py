@@ -39,6 +39,7 @@ from nuncius.cli.datasets_output import (
 )
 from nuncius.cli.fits_address import OVERWRITE
 from nuncius.cli.fits_files import check_free, output_option, written_whole
+from nuncius.datasets.listing import LARGEST_PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from nuncius.datasets import DataSet, DServer
     from nuncius.errors import NunciusError
 
-_LARGEST_PAGE = 100
+
 _PICTURES = (".png", ".pdf", ".svg")
 
 
@@ -145,7 +146,7 @@ def aggregate(dserver: DServer, stages: str) -> None:
 
 def _page_size(limit: int | None) -> int:
     """Return how many to ask for at a time: one more than are shown, which tells whether there are more."""
-    return _LARGEST_PAGE if limit is None else min(limit + 1, _LARGEST_PAGE)
+    return LARGEST_PAGE if limit is None else min(limit + 1, LARGEST_PAGE)
 
 
 def _show(found: Iterable[DataSet], limit: int | None, *, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from nuncius.cli.datasets_options import (
     server_options,
 )
 from nuncius.cli.datasets_output import item_rows, print_json, print_rows
-from nuncius.datasets.operations import fits
+from nuncius.datasets.operations import matches
 from nuncius.errors import PartialResultError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def items(
             failed.append(error)
     else:
         found = dserver.items(one_of(dserver, names[0]))
-        found = [item for item in found if len(names) < 2 or fits(item, names[1])]
+        found = [item for item in found if len(names) < 2 or matches(item, names[1])]
     _show_items(found, failed, url_only=url_only, as_json=as_json)
     end_with(failed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius._core.drivers import Driver
@@ -13,18 +13,17 @@ from nuncius.datasets import accounts, operations, questions
 from nuncius.datasets.listing import LARGEST_PAGE, DataSetWalk, check_page_number
 from nuncius.datasets.manifests import ManifestCache
 from nuncius.datasets.service import DServerService, place
-from nuncius.datasets.values import DataSet
 from nuncius.errors import FilterError, PartialResultError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
     from uuid import UUID
 
     from nuncius.datasets.graph import Graph
     from nuncius.datasets.listing import Question
     from nuncius.datasets.places import Item
-    from nuncius.datasets.values import DataSets, Details, Manifest, Readme, Record
+    from nuncius.datasets.values import DataSet, DataSets, Details, Manifest, Readme, Record
 
 
 class DServer:
@@ -138,6 +137,11 @@ class DServer:
         ServerError
             If its database does not: it gives no reason.
 
+        Notes
+        -----
+        A UUID is found however the data set was registered where ``uuid`` stands at the top of the query; deeper, as in
+        ``$or``, servers find only those that were indexed from their storage.
+
         Examples
         --------
         >>> dserver.query({"readme.object": "ZTF26aaaaaab", "name": {"$regex": "spectrum"}})  # doctest: +SKIP
@@ -226,7 +230,7 @@ class DServer:
 
     def by_uuid(
         self,
-        uuid: str | UUID,
+        uuid: str | UUID | DataSet,
         *,
         sort: str | Sequence[str] | None = "uri",
         page_number: int | None = None,
@@ -310,7 +314,7 @@ class DServer:
 
     def get_many(
         self,
-        uris: Iterable[str | DataSet],
+        uris: str | DataSet | Iterable[str | DataSet],
         what: str | Sequence[str] = ("readme",),
         *,
         limit: int = operations.SIDE_BY_SIDE,
@@ -322,7 +326,7 @@ class DServer:
 
         Parameters
         ----------
-        uris : iterable of str or DataSet
+        uris : str, DataSet or list of them
             The data sets.
         what : str or list of str
             Of ``"readme"``, ``"manifest"``, ``"tags"``, ``"annotations"`` and ``"data_set"``.
@@ -343,14 +347,14 @@ class DServer:
         Raises
         ------
         PartialResultError
-            If something failed; its `result` is the whole list.
+            If something failed; its `result` is the whole list, its `failures` the first error of each data set, by URI.
 
         Examples
         --------
         >>> found = dserver.search(tags="spectrum")
         >>> [details.readme.data["redshift"] for details in dserver.get_many(found)]  # doctest: +SKIP
         """
-        named = [_named(uri) for uri in ([uris] if isinstance(uris, (str, DataSet)) else uris)]
+        named = _all_named(uris)
         parts = operations.check_parts(what, limit)
         self._deadline(timeout_s)
         with progress_bar("data sets", total=len(named) * len(parts), wanted=progress) as done:
@@ -390,7 +394,7 @@ class DServer:
         progress: bool = True,
         timeout_s: float | None = None,
     ) -> list[Item]:
-        """Return the items whose names fit a pattern, of some data sets or of all that a search finds.
+        """Return the items whose names match a pattern, of some data sets or of all that a search finds.
 
         Parameters
         ----------
@@ -411,7 +415,8 @@ class DServer:
         Raises
         ------
         PartialResultError
-            If some manifests could not be read; its `result` has the items of the others.
+            If some manifests could not be read; its `result` has the items of the others, its `failures` the errors, by
+            URI.
         FilterError
             If data sets are named and searched for at once.
 
@@ -466,7 +471,7 @@ class DServer:
         NotFoundError
             If there is no such data set.
         """
-        name = str(uuid.get("uuid") if isinstance(uuid, Mapping) else uuid)
+        name = questions.uuid_text(uuid)
         return self._driver.run(
             operations.graph(self._service, name, dependency_keys, lambda: self._deadline(timeout_s))
         )
@@ -498,7 +503,9 @@ class DServer:
             If you may not register at that base URI.
         """
         deadline = self._deadline(timeout_s)
-        return self._driver.run(accounts.register_data_set(self._service, values, deadline))
+        new = self._driver.run(accounts.register_data_set(self._service, values, deadline))
+        self._forget(values["uri"])
+        return new
 
     def delete_data_set(self, uri: str | DataSet, *, timeout_s: float | None = None) -> None:
         """Take a data set off the server, which forgets it; its files stay. One that isn't there is no error.
@@ -512,6 +519,7 @@ class DServer:
         """
         name = _uri(uri)
         self._delete(f"uris/{place(name)}", f"the data set {name}", timeout_s)
+        self._forget(name)
 
     # Users and base URIs ----------------------------------------------------------------------------------------------
 
@@ -533,20 +541,22 @@ class DServer:
 
     def users(self, *, sort: str = "username", timeout_s: float | None = None) -> list[Record]:
         """Return all users; for administrators."""
-        deadline = self._deadline(timeout_s)
-        return self._driver.run(accounts.records(self._service, "users", sort, deadline))
+        self._deadline(timeout_s)
+        return self._driver.run(
+            accounts.records(self._service, "users", "username", sort, lambda: self._deadline(timeout_s))
+        )
 
     def register_user(
         self, username: str, *, is_admin: bool = False, timeout_s: float | None = None
     ) -> bool:
         """Register a user, or change one; tell whether he is new. For administrators."""
         return self._put(
-            accounts.user_path(username), {"is_admin": is_admin}, f"the user {username}", timeout_s
+            accounts.user_path(username, own=False), {"is_admin": is_admin}, f"the user {username}", timeout_s
         )
 
     def delete_user(self, username: str, *, timeout_s: float | None = None) -> None:
         """Delete a user; one that isn't there is no error. For administrators."""
-        self._delete(accounts.user_path(username), f"the user {username}", timeout_s)
+        self._delete(accounts.user_path(username, own=False), f"the user {username}", timeout_s)
 
     def summary(self, username: str | None = None, *, timeout_s: float | None = None) -> Record:
         """Return how many data sets and bytes a user may see, by base URI, creator and tag; yours without a name."""
@@ -555,8 +565,10 @@ class DServer:
 
     def base_uris(self, *, sort: str = "base_uri", timeout_s: float | None = None) -> list[str]:
         """Return all base URIs; for administrators. Those that you may search are in `me`."""
-        deadline = self._deadline(timeout_s)
-        found = self._driver.run(accounts.records(self._service, "base-uris", sort, deadline))
+        self._deadline(timeout_s)
+        found = self._driver.run(
+            accounts.records(self._service, "base-uris", "base_uri", sort, lambda: self._deadline(timeout_s))
+        )
         return [str(row.get("base_uri")) for row in found]
 
     def base_uri(self, base_uri: str, *, timeout_s: float | None = None) -> Record:
@@ -673,7 +685,7 @@ class DServer:
         timeout_s: float | None,
     ) -> list[tuple[str, object]]:
         if data_sets is None:
-            found: Iterable[str | DataSet] = self.search(
+            data_sets = self.search(
                 free_text,
                 creator_usernames=creator_usernames,
                 base_uris=base_uris,
@@ -683,9 +695,11 @@ class DServer:
             )
         elif any(given is not None for given in (free_text, creator_usernames, base_uris, uuids, tags)):
             raise FilterError("name data sets, or search for them, but not both")
-        else:
-            found = [data_sets] if isinstance(data_sets, (str, DataSet)) else data_sets
-        return [_named(uri) for uri in found]
+        return _all_named(data_sets)
+
+    def _forget(self, uri: str) -> None:
+        if self._cache is not None:
+            self._cache.forget(uri)
 
     def _record(self, path: str, what: str, timeout_s: float | None) -> Record:
         deadline = self._deadline(timeout_s)
@@ -710,6 +724,13 @@ def _uri(given: str | DataSet) -> str:
     return _named(given)[0]
 
 
+def _all_named(given: str | DataSet | Iterable[str | DataSet]) -> list[tuple[str, object]]:
+    """Return the same of several data sets; one may be given alone."""
+    several = isinstance(given, Iterable) and not isinstance(given, (str, Mapping))
+    names: Iterable[Any] = given if several else [given]
+    return [_named(name) for name in names]
+
+
 def _named(given: str | DataSet) -> tuple[str, object]:
     """Return the URI of a data set, and when it was frozen, if that is known; also of a plain dictionary that says so."""
     if isinstance(given, Mapping) and isinstance(given.get("uri"), str):
@@ -727,5 +748,5 @@ def _partial(found: Any, failed: Mapping[str, Exception]) -> PartialResultError:
         f"{len(failed)} of the data sets could not be read; the first is {first}: {failed[first]}. What was read is in the "
         "error's result; with allow_partial=True nothing is raised"
     )
-    error.result = found
+    error.result, error.failures = found, failed
     return error

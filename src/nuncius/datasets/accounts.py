@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from nuncius.datasets.listing import header, is_last
+from nuncius.datasets.listing import LARGEST_PAGE, Question, whole_list
 from nuncius.datasets.questions import listed, order
 from nuncius.datasets.service import escaped, place
 from nuncius.datasets.values import Record
-from nuncius.errors import ConfigurationError, FilterError, NotFoundError
+from nuncius.errors import ConfigurationError, FilterError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nuncius._core.operations import Deadline, Operation
     from nuncius.datasets.service import DServerService
 
-_PAGE = 100
 _REQUIRED = (
     "uuid",
     "base_uri",
@@ -46,31 +45,24 @@ def record(
     return Record(answer)
 
 
-def records(service: DServerService, path: str, sort: str, deadline: Deadline) -> Operation[list[Record]]:
-    """Get a list of all pages."""
-    found: list[Record] = []
-    number = 1
-    while True:
-        params = {"page": number, "page_size": _PAGE, **order(sort)}
-        try:
-            answer, response = yield from service.ask(
-                "GET", path, deadline, params=params, what=f"the list of {path}"
-            )
-        except NotFoundError:
-            if number == 1:
-                raise
-            return found
-        if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
-            raise service.strange("a list", answer)
-        found += map(Record, answer)
-        if is_last(header(response, "x-pagination"), number, len(answer), _PAGE):
-            return found
-        number += 1
+def records(
+    service: DServerService, path: str, key: str, sort: str | None, timeout: Callable[[], Deadline]
+) -> Operation[list[Record]]:
+    """Get a list of all pages; `key` is the field that tells one row from another."""
+    asked = Question("GET", path, params=order(sort), what=path.replace("-", " "), key=key)
+    found, _ = yield from whole_list(service, asked, LARGEST_PAGE, timeout)
+    return [Record(row) for row in found]
 
 
-def user_path(name: str | None, *, summary: bool = False) -> str:
-    """Return where a user is; oneself without a name."""
-    if name is not None and not isinstance(name, str):
+def user_path(name: str | None, *, summary: bool = False, own: bool = True) -> str:
+    """Return where a user is; without a name oneself, if that is meant.
+
+    Raises
+    ------
+    FilterError
+        If it is no name.
+    """
+    if not isinstance(name, str) and not (name is None and own):
         raise FilterError(f"a user name is a text, not {name!r}"[:300])
     path = "me" if name is None else f"users/{escaped(name)}"
     return f"{path}/summary" if summary else path
@@ -112,6 +104,8 @@ def register_data_set(
     ConfigurationError
         If something is missing, or the server does not accept it.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"a data set is registered by its values, not by {values!r}"[:300])
     missing = [name for name in _REQUIRED if name not in values]
     if missing:
         raise ConfigurationError(f"a data set can't be registered without {', '.join(missing)}")

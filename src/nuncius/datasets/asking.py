@@ -28,7 +28,7 @@ def ask(url: str, username: str | None) -> Credentials:
         If nobody answers.
     """
     try:
-        name = username or _line(f"Authentication URL {url} username:")
+        name = username or ask_line(f"Authentication URL {url} username:")
         password = getpass.getpass(f"Authentication URL {url} password:")
     except EOFError as error:
         raise LoginError(f"{url} wants a user name and a password, and nobody typed them", url=url) from error
@@ -37,7 +37,7 @@ def ask(url: str, username: str | None) -> Credentials:
     return Credentials(name, password, source="what was typed")
 
 
-def _line(prompt: str) -> str:
+def ask_line(prompt: str) -> str:
     """Ask for a line, where it is seen also if standard output goes into a file."""
     if not _notebook_asks() and not sys.stdout.isatty():
         print(prompt, end="", file=sys.stderr, flush=True)  # noqa: T201 - a person is asked

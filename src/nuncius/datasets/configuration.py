@@ -133,6 +133,8 @@ def find_settings(
         raise ConfigurationError(
             "no dserver is named: give its URL, set DSERVER_URL, or write it into ~/.config/dtool/dtool.json"
         )
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the URL of a dserver is a text such as {EXAMPLE!r}, not {url!r}"[:300])
     base = base_url(url, SERVICE, EXAMPLE, prefix="DSERVER")
 
     def own(name: str) -> tuple[str | None, str]:
@@ -140,7 +142,8 @@ def find_settings(
 
     found = {name: own(name) for name in _SECRETS}
     named = credentials is not None and token is None  # who names a login means that one
-    login = _login(base, credentials, found)
+    # Nor is a token that is named renewed as somebody who only was found.
+    login = None if token is not None and credentials is None else _login(base, credentials, found)
     where = token_url or found["DSERVER_TOKEN_GENERATOR_URL"][0]
     if authenticate is None:
         authenticate = (own("DSERVER_DISABLE_AUTHENTICATION")[0] or "no").lower() not in _YES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.lazy import require, upward
@@ -35,7 +36,7 @@ class Graph:
 
     def __init__(self, data_sets: Iterable[DataSet], uuid: str) -> None:
         self.uuid = uuid
-        found = {row["uuid"]: row for row in data_sets if isinstance(row.get("uuid"), str)}
+        found = self._known = {row["uuid"]: row for row in data_sets if isinstance(row.get("uuid"), str)}
         for row in found.values():
             row["derived_from"] = _texts(row.get("derived_from"))
         self.data_sets = DataSets(found.values())
@@ -54,28 +55,34 @@ class Graph:
 
     def name(self, uuid: str) -> str:
         """Return the name of a data set; the beginning of its UUID where it is missing."""
-        row = next((row for row in self.data_sets if row["uuid"] == uuid), None)
+        row = self._known.get(uuid)
         return str(row.get("name") or uuid[:8]) if row is not None else f"{uuid[:8]}…"
 
     def levels(self) -> dict[str, int]:
         """Return how many steps each data set is away from where all began: 0 for what was derived from nothing."""
-        parents: dict[str, list[str]] = {row["uuid"]: row["derived_from"] for row in self.data_sets}
-        levels = dict.fromkeys([*parents, *self.missing], 0)
-        for _ in levels:  # a circle, which should not be, ends here
-            moved = False
-            for child, above in parents.items():
-                level = max((levels[parent] + 1 for parent in above if parent != child), default=0)
-                if levels[child] < level < len(levels):
-                    levels[child], moved = level, True
-            if not moved:
-                break
+        levels = dict.fromkeys([*self._known, *self.missing], 0)
+        children: dict[str, list[str]] = {uuid: [] for uuid in levels}
+        for child, parent in self.edges:
+            if child != parent:
+                children[parent].append(child)
+        unmet = Counter(child for each in children.values() for child in each)
+        ready = deque(uuid for uuid in levels if not unmet[uuid])
+        while ready:  # what is left is a circle, which should not be, and what was derived from it
+            parent = ready.popleft()
+            for child in children[parent]:
+                levels[child] = max(levels[child], levels[parent] + 1)
+                unmet[child] -= 1
+                if not unmet[child]:
+                    ready.append(child)
         return levels
 
     def to_dot(self) -> str:
         """Return the graph in the language of Graphviz; an arrow points from a data set to what was derived from it."""
         lines = ["digraph data_sets {", "  rankdir=LR;", '  node [shape=box, style="rounded"];']
-        for uuid in [*(row["uuid"] for row in self.data_sets), *self.missing]:
-            style = ", style=dashed" if uuid in self.missing else ", penwidth=2" if uuid == self.uuid else ""
+        for uuid in [*self._known, *self.missing]:
+            style = (
+                ", style=dashed" if uuid not in self._known else ", penwidth=2" if uuid == self.uuid else ""
+            )
             lines.append(f"  {_quoted(uuid)} [label={_quoted(self.name(uuid))}{style}];")
         lines += [f"  {_quoted(parent)} -> {_quoted(child)};" for child, parent in self.edges]
         return "\n".join([*lines, "}", ""])

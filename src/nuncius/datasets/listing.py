@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import read_json
 from nuncius.datasets.values import DataSet
-from nuncius.errors import ConfigurationError, NotFoundError
+from nuncius.errors import ConfigurationError, NotFoundError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +35,8 @@ class Question:
         Decides here what the server can't be asked.
     what : str
         What is asked for, for messages.
+    key : str
+        The field that tells one row from another.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Question:
         params: Mapping[str, Any] | None = None,
         keeps: Callable[[DataSet], bool] | None = None,
         what: str = "data sets",
+        key: str = "uri",
     ) -> None:
         self.method, self.path, self.body, self.params = method, path, body, dict(params or {})
-        self.keeps, self.what = keeps, what
+        self.keeps, self.what, self.key = keeps, what, key
 
     def page(
         self, service: DServerService, number: int, size: int, deadline: Deadline
@@ -59,7 +62,7 @@ class Question:
             self.method, self.path, deadline, json=self.body, params=params, what=self.what
         )
         if not isinstance(answer, list) or not all(isinstance(row, dict) for row in answer):
-            raise service.strange("a list of data sets", answer)
+            raise service.strange(f"a list of {self.what}", answer)
         return [DataSet(row) for row in answer], response
 
 
@@ -87,6 +90,7 @@ class DataSetWalk:
         self._total: int | None = None
         self._seen: set[str] = set()
         self._steps_back = 0
+        self._missing: tuple[int, int | None] | None = None  # the page that was promised and was not there
         self.sorting: dict[str, int] = {}
 
     @property
@@ -101,14 +105,18 @@ class DataSetWalk:
         question = self._questions[0]
         try:
             found, response = yield from question.page(self._service, self._number, self._size, deadline)
-        except NotFoundError:
+        except NotFoundError as error:
             if self._number == 1:
                 raise
-            self._past_the_end()
+            self._past_the_end(question.what, error)
             return []
         self._go_on(header(response, "x-pagination"), len(found))
         self.sorting = sorting_of(response)
-        return [row for row in found if (question.keeps is None or question.keeps(row)) and self._is_new(row)]
+        return [
+            row
+            for row in found
+            if (question.keeps is None or question.keeps(row)) and self._is_new(row.get(question.key))
+        ]
 
     def _go_on(self, pagination: Mapping[str, Any], found: int) -> None:
         total = whole(pagination.get("total"))
@@ -122,25 +130,45 @@ class DataSetWalk:
         else:
             self._number += 1
 
-    def _past_the_end(self) -> None:
+    def _past_the_end(self, what: str, error: NotFoundError) -> None:
         """Go on where some servers say that there is no such page: it is the end, or so much was deleted meanwhile."""
-        if (self._total or 0) > (self._number - 1) * self._size and self._steps_back < _MOST_STEPS_BACK:
-            self._steps_back += 1
-            self._number -= 1  # that page says how much is left
-        else:
+        if (self._total or 0) <= (self._number - 1) * self._size:
             self._next_question()
+            return
+        promised = (self._number, self._total)
+        if promised == self._missing or self._steps_back >= _MOST_STEPS_BACK:
+            raise ServerError(
+                f"{self._service.base} has {self._total} {what}, as it says, but does not give page {self._number} of "
+                f"them; ask again, or look at what stands before it",
+                service=self._service.service,
+                url=self._service.base,
+                status=404,
+            ) from error
+        self._missing = promised
+        self._steps_back += 1
+        self._number = 1  # how much was deleted nothing says: only from the beginning is nothing left out
 
     def _next_question(self) -> None:
         self._questions.popleft()
         self._number, self._total = 1, None
 
-    def _is_new(self, row: DataSet) -> bool:
-        uri = row.get("uri")
-        if not isinstance(uri, str):
+    def _is_new(self, name: object) -> bool:
+        if not isinstance(name, str):
             return True
-        known = uri in self._seen
-        self._seen.add(uri)
+        known = name in self._seen
+        self._seen.add(name)
         return not known
+
+
+def whole_list(
+    service: DServerService, question: Question, size: int, timeout: Callable[[], Deadline]
+) -> Operation[tuple[list[DataSet], dict[str, int]]]:
+    """Read all pages of one question; return what is there, and by what the server has sorted it."""
+    walk = DataSetWalk(service, [question], size)
+    found: list[DataSet] = []
+    while not walk.over:
+        found += yield from walk.page(timeout())
+    return found, walk.sorting
 
 
 def header(response: Response, name: str) -> dict[str, Any]:

@@ -45,6 +45,12 @@ class ManifestCache:
             while self._bytes > self._most_bytes:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
 
+    def forget(self, uri: str) -> None:
+        """Let the answers of a data set go, which was registered anew or deleted here."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == uri]:
+                self._bytes -= len(self._kept.pop(key))
+
 
 def _key(uri: str, frozen_at: object) -> tuple[str, str]:
     """Return what tells a data set from others, and from itself when it was frozen anew.

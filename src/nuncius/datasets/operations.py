@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,13 @@ from nuncius.datasets import questions
 from nuncius.datasets.graph import Graph
 from nuncius.datasets.listing import (
     LARGEST_PAGE,
-    DataSetWalk,
     check_page_number,
     check_page_size,
     header,
     is_last,
     sorting_of,
     whole,
+    whole_list,
 )
 from nuncius.datasets.service import parsed, place
 from nuncius.datasets.values import DataSet, DataSets, Details, Manifest, Readme, Record, annotation
@@ -32,7 +33,7 @@ from nuncius.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nuncius._core.operations import Deadline, Operation, Outcome
     from nuncius.datasets.listing import Question
@@ -53,25 +54,17 @@ def pages(
     """Read all pages of one or several questions; each data set comes once."""
     if len(asked) > 1:
         yield from service.pass_of(timeout())  # see many
-    outcomes = yield Gather([_all(service, question, size, timeout) for question in asked], SIDE_BY_SIDE)
-    walks: list[tuple[list[DataSet], DataSetWalk]] = [outcome.result() for outcome in outcomes]
+    outcomes = yield Gather(
+        [whole_list(service, question, size, timeout) for question in asked], SIDE_BY_SIDE
+    )
+    lists: list[tuple[list[DataSet], dict[str, int]]] = [outcome.result() for outcome in outcomes]
     found = {
-        row["uri"] if isinstance(row.get("uri"), str) else id(row): row for rows, _ in walks for row in rows
+        row["uri"] if isinstance(row.get("uri"), str) else id(row): row for rows, _ in lists for row in rows
     }
-    if len(walks) == 1:
-        return DataSets(found.values(), sorting=walks[0][1].sorting)
+    if len(lists) == 1:
+        return DataSets(found.values(), sorting=lists[0][1])
     # Each answer is sorted by the server, but not all of them together.
     return questions.sorted_by(DataSets(found.values()), asked[0].params.get("sort") if asked else None)
-
-
-def _all(
-    service: DServerService, question: Question, size: int, timeout: Callable[[], Deadline]
-) -> Operation[tuple[list[DataSet], DataSetWalk]]:
-    walk = DataSetWalk(service, [question], size)
-    found: list[DataSet] = []
-    while not walk.over:
-        found += yield from walk.page(timeout())
-    return found, walk
 
 
 def one_page(
@@ -81,11 +74,14 @@ def one_page(
     check_page_number(number)
     try:
         found, response = yield from question.page(service, number, check_page_size(size), deadline)
+        pagination = header(response, "x-pagination")
     except NotFoundError:
         if number == 1:
             raise
-        return DataSets(pagination={"page": number}, total=0)
-    pagination = header(response, "x-pagination")
+        # That answer doesn't say how many there are: the first page does.
+        _, response = yield from question.page(service, 1, size, deadline)
+        said = header(response, "x-pagination")
+        found, pagination = [], {name: said[name] for name in said if name not in {"page", "next_page"}}
     return DataSets(
         found, pagination=pagination, sorting=sorting_of(response), total=whole(pagination.get("total"))
     )
@@ -94,7 +90,27 @@ def one_page(
 def cut_page(found: DataSets, number: int, size: int) -> DataSets:
     """Return one page of what was read whole."""
     begin = (check_page_number(number) - 1) * check_page_size(size)
-    return DataSets(found[begin : begin + size], total=len(found))
+    return DataSets(
+        found[begin : begin + size],
+        pagination=_pagination(len(found), number, size),
+        sorting=found.sorting,
+        total=len(found),
+    )
+
+
+def _pagination(total: int, number: int, size: int) -> dict[str, int]:
+    """Return what a server would say of a page that was cut here."""
+    last = -(-total // size)
+    said = {"total": total, "total_pages": last}
+    if total:
+        said |= {"first_page": 1, "last_page": last}
+    if number <= last:
+        said["page"] = number
+        if number > 1:
+            said["previous_page"] = number - 1
+        if number < last:
+            said["next_page"] = number + 1
+    return said
 
 
 def data_set(service: DServerService, uri: str, deadline: Deadline) -> Operation[DataSet]:
@@ -155,9 +171,8 @@ def check_parts(what: str | Sequence[str], limit: int) -> tuple[str, ...]:
     ConfigurationError
         If there is no such part, or the limit is none.
     """
-    parts = tuple(dict.fromkeys([what] if isinstance(what, str) else what))
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or not parts:
+    parts = tuple(dict.fromkeys([what] if isinstance(what, str) or not isinstance(what, Iterable) else what))
+    if not parts or not all(part in PARTS for part in parts):
         raise ConfigurationError(f"what={what!r}: parts of a data set are {', '.join(PARTS)}")
     if not isinstance(limit, int) or limit < 1:
         raise ConfigurationError(f"limit={limit!r}: at least 1 request runs at a time")
@@ -254,25 +269,27 @@ def find_items(
     cache: ManifestCache | None,
     done: Callable[[int], None],
 ) -> Operation[tuple[list[Item], dict[str, NunciusError]]]:
-    """Return the items of data sets whose names fit a pattern, and what went wrong, by URI."""
+    """Return the items of data sets whose names match a pattern, and what went wrong, by URI."""
     if data_sets:
         yield from service.pass_of(timeout())  # see many
-    outcomes = yield Gather(
-        [_told(items(service, uri, timeout, cache, frozen_at), done) for uri, frozen_at in data_sets],
-        SIDE_BY_SIDE,
-    )
+
+    def fitting(uri: str, frozen_at: object) -> Operation[list[Item]]:
+        found = yield from items(service, uri, timeout, cache, frozen_at)
+        return [item for item in found if matches(item, pattern)]  # the others are let go at once
+
+    outcomes = yield Gather([_told(fitting(*named), done) for named in data_sets], SIDE_BY_SIDE)
     found: list[Item] = []
     failed: dict[str, NunciusError] = {}
     for (uri, _), outcome in zip(data_sets, outcomes, strict=True):
         if isinstance(outcome.error, NunciusError):
             failed[uri] = outcome.error
         else:
-            found += [item for item in outcome.result() if fits(item, pattern)]
+            found += outcome.result()
     return found, failed
 
 
-def fits(item: Item, pattern: str) -> bool:
-    """Tell whether a pattern fits the name of an item; with a slash in it, its whole path."""
+def matches(item: Item, pattern: str) -> bool:
+    """Tell whether a pattern matches the name of an item; with a slash in it, its whole path."""
     return fnmatch.fnmatchcase(item.relpath if "/" in pattern else item.name, pattern)
 
 

@@ -8,13 +8,16 @@ nothing else is asked, it is looked up; otherwise it is compared here.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from nuncius.datasets.listing import Question
 from nuncius.datasets.service import escaped
+from nuncius.datasets.values import moment
 from nuncius.errors import FilterError
 
 if TYPE_CHECKING:
@@ -45,19 +48,22 @@ def search(
         return []
     if names is not None and free_text is None and "tags" not in chosen:
         return [by_uuid(name, order(sort), _among(chosen)) for name in names]
-    if free_text is not None and not isinstance(free_text, str):
-        raise FilterError(f"free_text is a text, not a {type(free_text).__name__}")
+    if free_text is not None and (not isinstance(free_text, str) or not free_text.strip()):
+        raise FilterError(
+            f"free_text is a text with words in it, not {free_text!r}"[:300], position="free_text"
+        )
     body = chosen if free_text is None else {"free_text": free_text, **chosen}
     return [Question("POST", "uris", body=body, params=order(sort), keeps=_of(names))]
 
 
 def by_uuid(
-    uuid: str | UUID,
+    uuid: str | UUID | DataSet,
     params: Mapping[str, Any] | None = None,
     keeps: Callable[[DataSet], bool] | None = None,
 ) -> Question:
     """Return the question for all data sets of a UUID: there may be copies at several base URIs."""
-    return Question("GET", f"uuids/{escaped(str(uuid))}", params=params, keeps=keeps, what=f"data set {uuid}")
+    name = uuid_text(uuid)
+    return Question("GET", f"uuids/{escaped(name)}", params=params, keeps=keeps, what=f"data set {name}")
 
 
 def query(
@@ -68,7 +74,10 @@ def query(
     uuids: str | UUID | Iterable[str | UUID] | None = None,
     tags: str | Iterable[str] | None = None,
 ) -> list[Question]:
-    """Return the question of a Mongo query; none if nothing can meet what is asked.
+    """Return the questions of a Mongo query: mostly one, and none if nothing can meet what is asked.
+
+    Of UUIDs there are two: a query finds those that were indexed, where a UUID is a text; the server's own word for UUIDs
+    finds those that were registered over HTTP.
 
     Raises
     ------
@@ -87,14 +96,22 @@ def query(
     chosen = _choices(creator_usernames, base_uris, tags)
     if chosen is None or names == []:
         return []
-    return [Question("POST", "mongo/query", body=body | chosen, keeps=_of(names), what="a Mongo query")]
+    bodies = [body | chosen]
+    if names is not None:
+        indexed = {**body["query"], "uuid": {"$in": names}}
+        registered = [name for name in names if _is_uuid(name)]
+        bodies = [{"query": indexed, **chosen}]
+        if registered:
+            bodies.append({**body, **chosen, "uuids": registered})
+    return [Question("POST", "mongo/query", body=each, what="a Mongo query") for each in bodies]
 
 
-def graph(uuid: str | UUID, dependency_keys: str | Iterable[str] | None = None) -> Question:
+def graph(uuid: str | UUID | DataSet, dependency_keys: str | Iterable[str] | None = None) -> Question:
     """Return the question for a dependency graph."""
-    path = f"graph/uuids/{escaped(str(uuid))}"
+    name = uuid_text(uuid)
+    path = f"graph/uuids/{escaped(name)}"
     keys = listed("dependency_keys", dependency_keys)
-    what = f"the dependency graph of {uuid}"
+    what = f"the dependency graph of {name}"
     if not keys:  # an empty list makes the server fail
         return Question("GET", path, what=what)
     return Question("POST", path, body={"dependency_keys": keys}, what=what)
@@ -124,7 +141,9 @@ def sorted_by(found: DataSets, sort: str | Sequence[str] | None) -> DataSets:
         with_it = [row for row in found if row.get(name) is not None]
         without = [row for row in found if row.get(name) is None]
         try:
-            with_it.sort(key=itemgetter(name), reverse=down)
+            # Servers write times in several ways, not all of which are in the order of time.
+            key = partial(_time_of, name) if name in {"created_at", "frozen_at"} else itemgetter(name)
+            with_it.sort(key=key, reverse=down)
         except TypeError as error:
             raise FilterError(f"the data sets can't be sorted by {name!r}: {error}", position=name) from error
         found[:] = [*with_it, *without]
@@ -183,6 +202,23 @@ def uuid_texts(uuids: str | UUID | Iterable[str | UUID] | None) -> list[str] | N
         raise FilterError(f"uuids holds what is no UUID: {names!r}"[:300], position="uuids") from None
 
 
+def uuid_text(uuid: str | UUID | Mapping[str, Any]) -> str:
+    """Return a UUID, or that of a data set, as the server writes it; another text as it is: no data set has it.
+
+    Raises
+    ------
+    FilterError
+        If it is no text.
+    """
+    name = uuid.get("uuid") if isinstance(uuid, Mapping) else uuid
+    if not isinstance(name, (str, UUID)):
+        raise FilterError(f"a UUID is a text, not {name!r}"[:300], position="uuid")
+    try:
+        return str(UUID(str(name)))
+    except ValueError:
+        return str(name)
+
+
 def _uuid_condition(asked: Mapping[str, Any]) -> list[str] | None:
     """Return the UUIDs that a query names at its top; None if it names none, or otherwise."""
     condition = asked.get("uuid")
@@ -192,6 +228,19 @@ def _uuid_condition(asked: Mapping[str, Any]) -> list[str] | None:
     if not isinstance(names, list) or not all(isinstance(name, (str, UUID)) for name in names):
         return None
     return list(map(str, names))
+
+
+def _time_of(name: str, row: DataSet) -> float:
+    when = moment(row[name])
+    return math.inf if when is None else when.timestamp()
+
+
+def _is_uuid(name: str) -> bool:
+    try:
+        UUID(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _of(names: list[str] | None) -> Callable[[DataSet], bool] | None:

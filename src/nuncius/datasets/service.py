@@ -47,6 +47,10 @@ _LARGE_BODY = 1 << 18
 _JWT = re.compile(r"eyJ[\w-]{8,}(\.[\w-]*){0,2}")
 _LARGEST_PAYLOAD = 1 << 16  # of a token
 
+_ALWAYS_THERE = frozenset(
+    {"uris", "me", "me/summary", "users", "base-uris", "config/info", "config/versions"}
+)
+
 PLUGINS = {
     "mongo": ("dserver_direct_mongo_plugin", "dserver-direct-mongo-plugin"),
     "graph": ("dserver_dependency_graph_plugin", "dserver-dependency-graph-plugin"),
@@ -63,8 +67,6 @@ class DServerService(Session):
         Where it is, and who we are there.
     interactive : bool
         Whether a person may be asked for name and password.
-    remember : bool
-        Whether what a person has typed is kept for the next login.
     timeout_s : float
         For one request.
     """
@@ -76,7 +78,6 @@ class DServerService(Session):
         settings: Settings,
         *,
         interactive: bool = True,
-        remember: bool = True,
         timeout_s: float = 30.0,
     ) -> None:
         super().__init__(
@@ -84,7 +85,6 @@ class DServerService(Session):
         )
         self.settings = settings
         self.interactive = interactive
-        self.remember = remember
         self.config_file: str | None = None
         self._versions: dict[str, str] | None = None
         if settings.token is not None:
@@ -117,6 +117,10 @@ class DServerService(Session):
             config_file=config_file,
         )
         service = cls(settings, interactive=interactive, timeout_s=timeout_s)
+        if timeout_s is None:
+            raise ConfigurationError(
+                "timeout_s=None: a server that says nothing would be waited for for ever"
+            )
         service.timeout_s = service.check_timeout(timeout_s) or timeout_s
         service.config_file = None if config_file is None else os.fspath(config_file)
         return service
@@ -164,15 +168,13 @@ class DServerService(Session):
         if url is None:
             raise self._no_login()
         login = self.credentials
-        typed = login is None
         if login is None:
             if not (self.interactive and asking.somebody_is_there()):
                 raise self._no_login()
             login = yield Call(asking.ask, (url, self.settings.username))
             deadline = Deadline(self.timeout_s)  # nobody types within the time of a request
         token, ends = yield from self._token_of(url, login, deadline)
-        if typed and self.remember:
-            self.credentials = login
+        self.credentials = login  # what was typed is kept for the next time
         return self.keep_token(token, ends)
 
     def _token_of(self, url: str, login: Credentials, deadline: Deadline) -> Operation[tuple[Token, float]]:
@@ -358,6 +360,13 @@ class DServerService(Session):
                 return ForbiddenError(
                     f"{self.base} does not give {what or 'that'}: its base URI is unknown there, or not yours to see or "
                     "change (the server makes no difference between the two)",
+                    **facts,
+                )
+            case 404 if not answer or path in _ALWAYS_THERE:
+                return NotFoundError(
+                    f"{self.base} does not have {what or 'that'}, as every dserver has: is this its address, with all of "
+                    f"its path? It answers {said}",
+                    position=what,
                     **facts,
                 )
             case 404:

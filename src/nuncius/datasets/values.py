@@ -96,6 +96,10 @@ class DataSets(list[DataSet]):
         self.sorting = dict(sorting or {})
         self.total = len(self) if total is None else total
 
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return DataSets(found, sorting=self.sorting) if isinstance(index, slice) else found
+
     def to_table(self) -> Table:
         """Return an astropy table, one row a data set; `created` and `frozen` are UTC, and what is missing is masked."""
         import numpy as np
@@ -298,10 +302,11 @@ def annotation(value: Any) -> Any:
         return value
     try:
         read = ast.literal_eval(value)
+        # What the server wrote as text, it would write so again; "2020_11_08" and "0x10" only look like numbers. None it
+        # sends as null, so that "None" is a text.
+        return read if isinstance(read, (int, float, list, dict)) and str(read) == value else value
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return value
-    # What the server wrote as text, it would write so again; "2020_11_08" and "0x10" are texts that only look like numbers.
-    return read if isinstance(read, (int, float, list, dict, type(None))) and str(read) == value else value
 
 
 def _is_count(value: Any) -> TypeGuard[int]:

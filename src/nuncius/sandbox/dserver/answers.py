@@ -63,9 +63,12 @@ def json_answer(content: Any, *, status: int = 200, headers: Mapping[str, str] |
     from starlette.responses import Response
 
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=_plain)
-    return Response(
+    answer = Response(
         text + "\n", status, headers={**_ALWAYS, **(headers or {})}, media_type="application/json"
     )
+    # Names as the real one writes them: dtool-lookup-api does not find X-Pagination in small letters.
+    answer.raw_headers = [(name.title(), value) for name, value in answer.raw_headers]
+    return answer
 
 
 def _plain(value: Any) -> str:

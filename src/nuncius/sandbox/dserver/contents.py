@@ -78,7 +78,7 @@ class _Filling:
             EMBARGO,
             readme=_readme(other, "light curve under embargo"),
             items={"lightcurve.fits": draw_light_curve(other)},
-            tags=["light curve"],
+            tags=["light-curve"],
         )
 
     def _spectra(self, source: SkyObject) -> None:
@@ -127,13 +127,13 @@ class _Filling:
         )
         name, curve = f"{star.object_id}-light-curve", {"lightcurve.fits": draw_light_curve(star)}
         readme = _readme(star, "light curve in three bands")
-        uri = self.add(name, IMAGING, readme=readme, items=curve, tags=["light curve"])
+        uri = self.add(name, IMAGING, readme=readme, items=curve, tags=["light-curve"])
         self.add(
             name,
             COPIES,
             readme=readme,
             items=curve,
-            tags=["light curve", "copy"],
+            tags=["light-curve", "copy"],
             uuid=uri.rpartition("/")[2],
         )
         self.add(
@@ -141,7 +141,7 @@ class _Filling:
             IMAGING,
             readme=_readme(supernova, "light curve in three bands"),
             items={"lightcurve.fits": draw_light_curve(supernova)},
-            tags=["light curve"],
+            tags=["light-curve"],
             by_put=True,
         )
         self.add(

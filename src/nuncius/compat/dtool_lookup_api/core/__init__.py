@@ -1,0 +1,1 @@
+"""The clients, and the configuration that they use."""
