@@ -27,10 +27,21 @@ SUBJECTS = (
     "ingest",
     "archive",
     "remote",
+    "dserver",
     "fits",
     "imports",
 )
-_LIBRARIES = ("nuncius", "confluent-kafka", "fastavro", "msgspec", "pymongo", "obstore", "numpy", "astropy")
+_LIBRARIES = (
+    "nuncius",
+    "confluent-kafka",
+    "fastavro",
+    "msgspec",
+    "pymongo",
+    "obstore",
+    "httpx2",
+    "numpy",
+    "astropy",
+)
 
 
 def main() -> None:

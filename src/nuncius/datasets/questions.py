@@ -48,10 +48,8 @@ def search(
         return []
     if names is not None and free_text is None and "tags" not in chosen:
         return [by_uuid(name, order(sort), _among(chosen)) for name in names]
-    if free_text is not None and (not isinstance(free_text, str) or not free_text.strip()):
-        raise FilterError(
-            f"free_text is a text with words in it, not {free_text!r}"[:300], position="free_text"
-        )
+    if free_text is not None and not isinstance(free_text, str):
+        raise FilterError(f"free_text is a text, not {free_text!r}"[:300], position="free_text")
     body = chosen if free_text is None else {"free_text": free_text, **chosen}
     return [Question("POST", "uris", body=body, params=order(sort), keeps=_of(names))]
 
