@@ -33,7 +33,7 @@ def login(server: Callable[..., DServer], username: str | None, remove: bool) ->
       nuncius datasets login --url https://HOST:5000 --username NAME
     """
     with server(interactive=False) as dserver:
-        host = urlsplit(dserver.url).hostname
+        host = urlsplit(dserver.token_url or dserver.url).hostname  # the password goes to the generator
         address = dserver.url
     if remove:
         path = store_credentials("dserver", None, host=host)

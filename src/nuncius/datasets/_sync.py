@@ -43,6 +43,11 @@ class DServer:
         """Where it is."""
         return self._service.base
 
+    @property
+    def token_url(self) -> str | None:
+        """Where tokens are got; None if no token generator is known."""
+        return self._service.settings.token_url
+
     # Finding data sets ------------------------------------------------------------------------------------------------
 
     def search(

@@ -142,9 +142,12 @@ def find_settings(
 
     found = {name: own(name) for name in _SECRETS}
     named = credentials is not None and token is None  # who names a login means that one
-    # Nor is a token that is named renewed as somebody who only was found.
-    login = None if token is not None and credentials is None else _login(base, credentials, found)
     where = token_url or found["DSERVER_TOKEN_GENERATOR_URL"][0]
+    generator = _token_url(where) if where else None
+    # Nor is a token that is named renewed as somebody who only was found.
+    login = (
+        None if token is not None and credentials is None else _login(generator or base, credentials, found)
+    )
     if authenticate is None:
         authenticate = (own("DSERVER_DISABLE_AUTHENTICATION")[0] or "no").lower() not in _YES
     if verify is None:
@@ -152,7 +155,7 @@ def find_settings(
     return Settings(
         base,
         token=None if named else _token(token, found["DSERVER_TOKEN"]),
-        token_url=_token_url(where) if where else None,
+        token_url=generator,
         username=found["DSERVER_USERNAME"][0],
         credentials=login,
         verify=verify,
@@ -184,9 +187,10 @@ def _token(given: str | Token | None, found: tuple[str | None, str]) -> Token | 
 
 
 def _login(
-    base: str, given: CredentialsLike, found: Mapping[str, tuple[str | None, str]]
+    url: str, given: CredentialsLike, found: Mapping[str, tuple[str | None, str]]
 ) -> Credentials | None:
-    host = urlsplit(base).hostname
+    """Return the login that is sent to that address; files know logins by its host."""
+    host = urlsplit(url).hostname
     if given is not None:
         return find_credentials(SERVICE, given, host=host)
     (username, _), (password, source) = found["DSERVER_USERNAME"], found["DSERVER_PASSWORD"]
