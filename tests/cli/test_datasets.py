@@ -117,7 +117,7 @@ def test_a_limit_is_one_request_and_says_that_there_is_more(run, server):
     before = len(server.requests)
     limited = run("search", "--limit", 3, "--json")
     assert len(lines(limited)) == 3
-    assert limited.stderr == "there are more than these; --limit shows them\n"
+    assert limited.stderr == "there are more than these; a larger --limit shows them\n"
     assert [request.path for request in server.requests[before:]].count(
         "/uris"
     ) <= 2  # the next page may be on its way

@@ -198,11 +198,13 @@ def _raise(request: Request, error: Exception) -> NoReturn:
     if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
         reason = _tls_reason(error)
         if reason is not None:
-            raise TlsError(
-                f"{url}: the connection can't be secured: {reason}. If the server's certificates are its own, "
-                "name them with verify='/path/to/certificates.pem'",
-                url=url,
-            ) from error
+            # What isn't TLS at all, OpenSSL takes for another version of it.
+            cure = (
+                "The server doesn't speak TLS there: is its address http://, or has it another port?"
+                if "WRONG_VERSION_NUMBER" in reason
+                else "If the server's certificates are its own, name them with verify='/path/to/certificates.pem'"
+            )
+            raise TlsError(f"{url}: the connection can't be secured: {reason}. {cure}", url=url) from error
         detail = str(error) or f"no connection within {CONNECT_TIMEOUT_S:g} s"
         unreachable = UnreachableError(
             f"nobody answers at {url} ({detail}). Check the address, the network and the proxy variables",

@@ -161,7 +161,7 @@ def _show(found: Iterable[DataSet], limit: int | None, *, as_json: bool) -> None
     else:
         click.echo("nothing found", err=True)
     if limit is not None and next(coming, None) is not None:
-        click.echo("there are more than these; --limit shows them", err=True)
+        click.echo("there are more than these; a larger --limit shows them", err=True)
 
 
 # One data set ----------------------------------------------------------------------------------------------------------

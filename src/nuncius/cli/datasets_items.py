@@ -71,6 +71,10 @@ def items(
             found = error.result
             failed.append(error)
     else:
+        if not names_data_set(names[0]):
+            raise click.UsageError(
+                f"{names[0]!r} is no URI and no UUID; for a pattern alone, search with --search, --tag or --base-uri"
+            )
         found = dserver.items(one_of(dserver, names[0]))
         found = [item for item in found if len(names) < 2 or matches(item, names[1])]
     _show_items(found, failed, url_only=url_only, as_json=as_json)

@@ -11,6 +11,7 @@ from nuncius._core.terminal import printable
 from nuncius.cli.datasets_options import server_choice
 from nuncius.cli.login import ask_login
 from nuncius.credentials import store_credentials
+from nuncius.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,14 +34,19 @@ def login(server: Callable[..., DServer], username: str | None, remove: bool) ->
       nuncius datasets login --url https://HOST:5000 --username NAME
     """
     with server(interactive=False) as dserver:
-        host = urlsplit(dserver.token_url or dserver.url).hostname  # the password goes to the generator
-        address = dserver.url
+        address, token_url = dserver.url, dserver.token_url
+        host = urlsplit(token_url or address).hostname  # the password goes to the generator
     if remove:
         path = store_credentials("dserver", None, host=host)
         click.echo(
             f"forgotten; {path} holds it no more" if path else f"no login of {host} is kept here", err=True
         )
         return
+    if token_url is None:
+        raise ConfigurationError(
+            f"a login is for a token generator, and that of {address} is not known: set DSERVER_TOKEN_GENERATOR_URL to its "
+            "address, such as https://host:5001/token, or write it into ~/.config/dtool/dtool.json"
+        )
     found = ask_login(username, name="User name", secret="Password")  # noqa: S106 - the word of the prompt
     with server(credentials=found, interactive=False) as dserver:
         me = dserver.me()

@@ -94,9 +94,10 @@ def data_set_rows(data_sets: Iterable[DataSet]) -> list[dict[str, Any]]:
 
 
 def item_rows(items: Iterable[Item], urls: Iterable[str | None]) -> list[dict[str, Any]]:
-    """Return items as rows of a table."""
+    """Return items as rows of a table; one that has no URL shows in which data set it is."""
     return [
-        {"bytes": item.size, "path": item.relpath, "url": url} for item, url in zip(items, urls, strict=True)
+        {"bytes": item.size, "path": item.relpath, "url": url or f"(none; in {item.data_set_uri})"}
+        for item, url in zip(items, urls, strict=True)
     ]
 
 

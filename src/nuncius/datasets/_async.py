@@ -463,7 +463,7 @@ class AsyncDServer:
         Parameters
         ----------
         uuid : str, UUID or DataSet
-            The data set.
+            The data set; of a URI the server is asked which UUID it has.
         dependency_keys : list of str, optional
             Where a data set says what it was derived from, such as ``"readme.derived_from.uuid"``; the server has defaults.
         timeout_s : float, optional
@@ -476,6 +476,8 @@ class AsyncDServer:
         NotFoundError
             If there is no such data set.
         """
+        if isinstance(uuid, str) and "://" in uuid:
+            uuid = await self.data_set(uuid, timeout_s=timeout_s)
         name = questions.uuid_text(uuid)
         return await self._driver.run(
             operations.graph(self._service, name, dependency_keys, lambda: self._deadline(timeout_s))
@@ -743,6 +745,12 @@ def _named(given: str | DataSet) -> tuple[str, object]:
     if not isinstance(given, str) or not given:
         raise FilterError(
             f"a data set is named by its URI, such as 's3://bucket/UUID', not by {given!r}"[:300]
+        )
+    if "://" not in given:
+        raise FilterError(
+            f"{given[:100]!r} is no URI, such as 's3://bucket/UUID'. A search finds data sets by words of their names, "
+            "by_uuid by their UUIDs",
+            position=given,
         )
     return given, None
 

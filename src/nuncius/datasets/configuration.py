@@ -208,7 +208,9 @@ def _token_url(url: str) -> str:
 def _file(path: Path) -> tuple[str, Mapping[str, Any]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if path != config_path():  # dtool's own may be absent, one that was named may not
+            raise ConfigurationError(f"{path} is not there", position=str(path)) from error
         return str(path), {}
     except OSError as error:
         raise ConfigurationError(f"{path} can't be read: {error.strerror}", position=str(path)) from error

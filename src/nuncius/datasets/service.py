@@ -210,7 +210,7 @@ class DServerService(Session):
         elsewhere = f". Not used, because DSERVER_URL names another server there: {unused}" if unused else ""
         return LoginError(
             f"{self.base} wants a token, and there is none. Set DSERVER_TOKEN, or DSERVER_USERNAME and DSERVER_PASSWORD"
-            f"{generator}; or give token= or credentials={elsewhere}",
+            f"{generator}; or give token= or credentials=; `nuncius datasets login` keeps a login for good{elsewhere}",
             service=self.service,
             url=self.base,
         )

@@ -269,7 +269,7 @@ def where(place: Place, login: Login) -> str:
     """Return the address of a store, for people."""
     if place.kind == "http":
         return place.service
-    return login.endpoint or place.service
+    return login.address or place.service
 
 
 def _asked(access: Access, login: Login) -> str:
