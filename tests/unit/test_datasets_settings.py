@@ -320,7 +320,7 @@ def test_where_there_is_no_file(tmp_path):
     assert find_settings(A).url == A  # dtool's own may be absent, one that was named may not
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "none.json", tmp_path / "file" / "none.json"):
-        with pytest.raises(ConfigurationError, match="none.json is not there"):
+        with pytest.raises(ConfigurationError, match=r"none\.json is not there"):
             find_settings(A, config_file=path)
 
 
