@@ -272,7 +272,7 @@ def test_views_are_escaped():
     shown = found._repr_html_()
     assert "<script" not in shown
     assert shown.count("&lt;script&gt;") == 200
-    assert "60 of 99 data sets. The first 50 of 60 are shown." in shown
+    assert "60 data sets of 99. The first 50 of 60 are shown." in shown
     assert "5,000,000,000" in shown
     assert "2020-11-08 18:38" in shown
 

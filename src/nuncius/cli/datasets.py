@@ -159,7 +159,7 @@ def _show(found: Iterable[DataSet], limit: int | None, *, as_json: bool) -> None
     elif rows := data_set_rows(shown):
         print_rows(rows, last="uri")
     else:
-        click.echo("nothing found", err=True)
+        click.echo("nothing found; `nuncius datasets base-uris` shows where you may search", err=True)
     if limit is not None and next(coming, None) is not None:
         click.echo("there are more than these; a larger --limit shows them", err=True)
 

@@ -64,6 +64,7 @@ _FILTER_NAMES = ("creator_usernames", "base_uris", "uuids", "tags")
 _WORDS = {
     "; or give token= or credentials=": "",
     "give credentials= or set": "set",
+    "A search finds data sets by words of their names, by_uuid by their UUIDs": "A search finds data sets by words of their names",
     "What was read is in the error's result; with allow_partial=True nothing is raised": "The others are shown",
 }
 

@@ -154,18 +154,16 @@ class DataSets(list[DataSet]):
         from html import escape
 
         shown = [name for name in _COLUMNS if name not in {"base_uri", "uuid"}]
-        if not any(
-            "tags" in data_set for data_set in self
-        ):  # a search sends none: not the same as having none
-            shown.remove("tags")
+        if not any("tags" in data_set for data_set in self):
+            shown.remove("tags")  # a search sends none, which is not the same as having none
         head = "".join(f"<th>{name}</th>" for name in shown)
         rows = "".join(
             "<tr>" + "".join(f"<td>{escape(_shown(data_set, name))}</td>" for name in shown) + "</tr>"
             for data_set in self[:50]
         )
         more = f" The first 50 of {len(self)} are shown." if len(self) > 50 else ""
-        count = f"{len(self)}" if self.total == len(self) else f"{len(self)} of {self.total}"
-        return f"<p>{count} data sets.{more}</p><table><tr>{head}</tr>{rows}</table>"
+        of = "" if self.total == len(self) else f" of {self.total}"
+        return f"<p>{len(self)} data sets{of}.{more}</p><table><tr>{head}</tr>{rows}</table>"
 
 
 class Readme(str):  # noqa: SLOT000 - what was parsed is kept in it
