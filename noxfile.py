@@ -12,7 +12,7 @@ nox.options.sessions = ["lint", "types", "imports", "docs", "tests"]
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-PEERS = ["kafka", "penquins", "mongodb", "hop", "antares", "lsdb", "stores", "stores_google"]
+PEERS = ["kafka", "penquins", "mongodb", "hop", "antares", "dserver", "lsdb", "stores", "stores_google"]
 TOOLS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
 
 
@@ -68,7 +68,7 @@ def docs(session):
 @nox.session
 def benchmarks(session):
     """How fast it is; the figures are printed and judged by a reader."""
-    session.install("-e", ".[test]", "aiohttp", "s3fs>=2024", "fitsio")
+    session.install("-e", ".[test]", "aiohttp", "s3fs>=2024", "fitsio", "dtool-lookup-api==0.10.3")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
@@ -119,6 +119,13 @@ def antares(session):
     """The real antares-client on the sandbox's ANTARES."""
     session.install("-e", ".[test]")
     run_peer(session, "antares")
+
+
+@nox.session
+def dserver(session):
+    """The same questions to the real dserver, in an environment of its own, and to the sandbox's."""
+    session.install("-e", ".[test]")
+    run_peer(session, "dserver")
 
 
 @nox.session

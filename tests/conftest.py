@@ -36,3 +36,25 @@ def own_pickles():
     for kind, reduce in list(copyreg.dispatch_table.items()):
         if getattr(reduce, "func", reduce).__module__.startswith("tblib") and issubclass(kind, BaseException):
             del copyreg.dispatch_table[kind]
+
+
+def pytest_collectreport(report):
+    _note(report)
+
+
+def pytest_runtest_logreport(report):
+    _note(report)
+
+
+def _note(report):
+    """Write the id of what failed to the file that NUNCIUS_FAILED_TESTS names, for those who try it again."""
+    path = os.environ.get("NUNCIUS_FAILED_TESTS")
+    # The reports of xdist's workers all come to the first process too.
+    if path and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(_id(report.nodeid) + "\n")
+
+
+def _id(nodeid):
+    """Return an id as the command line wants it, without the group that xdist appends."""
+    return nodeid[: nodeid.rindex("@")] if nodeid.rfind("@") > nodeid.rfind("]") else nodeid

@@ -92,20 +92,23 @@ def store(kept):
 
 
 @pytest.fixture
-def run(cli, store):
-    """Run `nuncius fits`; S3 is that of the store, with its key in the environment."""
+def run(cli, store, monkeypatch):
+    """Run `nuncius fits`; S3 is that of the store, with its key in the environment.
 
-    def call(*arguments, code=0, stdin="", **environment):
+    With `alone` it is a process of its own, as users start it; without, it is called here, which takes a tenth of the time.
+    """
+    monkeypatch.chdir(cli.folder)
+
+    def call(*arguments, code=0, stdin="", alone=False, **environment):
         keys = {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key}
         # Nothing that this machine knows of Amazon.
         nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}  # fmt: skip
         if any(str(argument).startswith("s3:") for argument in arguments):
             arguments = (*arguments, "--endpoint", store.s3_endpoint)
-        done = subprocess.run(
-            [sys.executable, "-m", "nuncius.cli", "fits", *map(str, arguments)],
-            cwd=cli.folder, env={**cli.environment, **keys, **nowhere, **environment}, input=stdin,
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+        how = in_a_process if alone else in_this_process
+        done = how(
+            ["fits", *map(str, arguments)], stdin, {**cli.environment, **keys, **nowhere, **environment}
+        )
         assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         assert "Warning" not in done.stderr
@@ -113,6 +116,20 @@ def run(cli, store):
 
     call.folder = cli.folder
     return call
+
+
+def in_a_process(arguments, stdin, environment):
+    command = [sys.executable, "-m", "nuncius.cli", *arguments]
+    return subprocess.run(
+        command, env=environment, input=stdin, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def in_this_process(arguments, stdin, environment):
+    done = CliRunner().invoke(main, arguments, input=stdin, env=environment)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
 def lines(done):
@@ -128,7 +145,7 @@ def test_each_command_explains_itself(run, command):
 
 
 def test_ls_of_one_file_shows_hdus_and_cost(run, store):
-    done = run("ls", store.http_url("cube.fits"))
+    done = run("ls", store.http_url("cube.fits"), alone=True)
     assert "3 HDUs, 45,523,497,600 bytes" in done.stdout
     assert "2078 x 2136 x 1282 x 2" in done.stdout
     assert "1,282 rows x 104 columns" in done.stdout
@@ -177,7 +194,7 @@ def test_header_of_an_hdu_is_its_text(run, store):
         first, second = (file[index].header.tostring("\n", padding=False) for index in (1, 2))
     url = store.http_url("exposure.fits")
     same = [line.rstrip() for line in first.split("\n")]
-    assert run("header", f"{url}[1]").stdout.splitlines() == same
+    assert run("header", f"{url}[1]", alone=True).stdout.splitlines() == same
     assert run("header", f"{url}[sci]").stdout.splitlines() == same
     assert run("header", url, "--hdu", "SCI,1").stdout.splitlines() == same
     other = [line.rstrip() for line in second.split("\n")]
@@ -235,7 +252,19 @@ def test_header_as_json_has_all_cards(run, store):
 
 def test_a_cutout_at_a_position(run, store):
     url = store.http_url("exposure.fits")
-    done = run("cutout", f"{url}[SCI,2]", "--ra", "20.0", "--dec", "-30.25", "--size", "5", "-o", "cut.fits")
+    done = run(
+        "cutout",
+        f"{url}[SCI,2]",
+        "--ra",
+        "20.0",
+        "--dec",
+        "-30.25",
+        "--size",
+        "5",
+        "-o",
+        "cut.fits",
+        alone=True,
+    )
     with truth() as file, fits.open(run.folder / "cut.fits") as cut:
         whole, header = file["SCI", 2].data, cut[0].header
         x, y = header["ORIG_X"] - 1, header["ORIG_Y"] - 1
@@ -283,7 +312,7 @@ def test_a_cutout_of_a_compressed_image_reads_the_first_headers_only(run, store)
 
 
 def test_a_picture(run, store):
-    run("cutout", store.http_url("sky.fits"), "--pixel", 200, 150, "--size-pixels", 60, "-o", "cut.png", MPLBACKEND="agg")  # fmt: skip
+    run("cutout", store.http_url("sky.fits"), "--pixel", 200, 150, "--size-pixels", 60, "-o", "cut.png", MPLBACKEND="agg", alone=True)  # fmt: skip
     written = (run.folder / "cut.png").read_bytes()
     assert written.startswith(b"\x89PNG")
     assert min(struct.unpack(">II", written[16:24])) > 300
@@ -341,7 +370,7 @@ def test_cutouts_that_are_not_on_the_image(run, store):
 
 
 def test_a_picture_without_a_sky(run, store):
-    run("cutout", f"{store.http_url('exposure.fits')}[WEIGHT]", "--pixel", 20, 20, "--size-pixels", 10, "-o", "w.png", MPLBACKEND="agg")  # fmt: skip
+    run("cutout", f"{store.http_url('exposure.fits')}[WEIGHT]", "--pixel", 20, 20, "--size-pixels", 10, "-o", "w.png", MPLBACKEND="agg", alone=True)  # fmt: skip
     assert (run.folder / "w.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -359,7 +388,15 @@ def test_outputs_that_can_not_be(run, store):
 
 
 def test_rows_are_shown_and_only_they_are_read(run, store):
-    done = run("table", store.http_url("cube.fits"), "--rows", "700:702", "--columns", "ffi_file,DQUALITY")
+    done = run(
+        "table",
+        store.http_url("cube.fits"),
+        "--rows",
+        "700:702",
+        "--columns",
+        "ffi_file,DQUALITY",
+        alone=True,
+    )
     said = [line.split() for line in done.stdout.splitlines()]
     assert said[0] == ["FFI_FILE", "DQUALITY"]
     assert said[-2:] == [["tess-s0022-4-4-000700_ffic.fits", "0"], ["tess-s0022-4-4-000701_ffic.fits", "0"]]
@@ -409,7 +446,7 @@ def test_a_table_as_parquet_csv_and_ecsv(run, store):
     parquet = pytest.importorskip("pyarrow.parquet")
     url = store.http_url("exposure.fits")
     for ending in ("parquet", "ecsv"):
-        run("table", url, "--rows", "0:6", "-o", f"rows.{ending}")
+        run("table", url, "--rows", "0:6", "-o", f"rows.{ending}", alone=True)
     run("table", url, "--rows", "0:6", "--columns", "id,flag,word,flux", "-o", "rows.csv")
     with truth() as file:
         expected = Table.read(file, hdu="CAT")[:6]
@@ -454,7 +491,7 @@ def test_a_scan_is_an_index(run, store):
     pytest.importorskip("pyarrow")
     (run.folder / "urls.txt").write_text(f"# tonight\n{store.http_url('sky.fits')}\n\n")
     done = run("scan", "s3://sky/night/", "-", "--from-file", "urls.txt", "-k", "TELESCOP", "-o", "headers.parquet",
-               stdin=store.http_url("exposure.fits") + "\n")  # fmt: skip
+               stdin=store.http_url("exposure.fits") + "\n", alone=True)  # fmt: skip
     assert "wrote headers.parquet: 6 files, 18 HDUs" in done.stderr
     store.reset()
     url = store.http_url("exposure.fits")
@@ -485,7 +522,7 @@ def test_scans_that_make_no_sense(run, store):
 
 def test_a_presigned_link_on_standard_input(run, store):
     link = store.presigned_url("secret.fits")
-    done = run("ls", "-", stdin=link + "\n")
+    done = run("ls", "-", stdin=link + "\n", alone=True)
     assert "5 HDUs" in done.stdout
     secret = link.partition("?")[2]
     assert secret not in done.stdout + done.stderr
@@ -502,7 +539,7 @@ def test_a_password_on_the_command_line_is_refused(run, store):
 
 
 def test_credentials_of_the_environment_and_none(run):
-    assert "5 HDUs" in run("ls", "s3://sky/secret.fits").stdout
+    assert "5 HDUs" in run("ls", "s3://sky/secret.fits", alone=True).stdout
     refused = run("ls", "s3://sky/secret.fits", "--anon", code=1).stderr
     assert "403" in refused
     assert "--requester-pays" in refused, "errors speak of options, not of arguments"
@@ -530,7 +567,7 @@ def test_nothing_that_strangers_write_reaches_the_terminal_as_a_command(run, sto
     header["OBJECT"] = "[/bold] [red]star"
     text = header.tostring().replace("red]star", "red]\x1b[2J")
     store.put("odd.fits", text.encode())
-    done = run("header", store.http_url("odd.fits"))
+    done = run("header", store.http_url("odd.fits"), alone=True)
     assert "\x1b" not in done.stdout
     assert "[/bold] [red]?[2J" in done.stdout
 
