@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+# Where the night of the fixture `night` is made, all that ask it run: it takes longer than they do.
+pytestmark = pytest.mark.xdist_group("cli-night")
+
 
 def lines(done):
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -104,7 +104,10 @@ def test_words_and_filters(run):
     assert names("supernova", "--creator", "admin") == ["classification"]
     assert names("--base-uri", ODD) == ["logbook"]
     assert names("supernova -raw", "--tag", "spectrum") == ["spectrum"]
-    assert run("search", "nobodyhasthisword").stderr == "nothing found; `nuncius datasets base-uris` shows where you may search\n"
+    assert (
+        run("search", "nobodyhasthisword").stderr
+        == "nothing found; `nuncius datasets base-uris` shows where you may search\n"
+    )
 
 
 def test_a_uuid_at_two_places_is_found_twice(run, server):

@@ -252,7 +252,7 @@ try:
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
-    with SandboxKowalski(alerts=COUNT, delay_s=1.0) as slow:
+    with SandboxKowalski(alerts=COUNT, delay_s=6.0) as slow:
         child = subprocess.Popen(
             [sys.executable, "-c", program, slow.url, slow.token, colour], stdout=subprocess.PIPE, text=True
         )
@@ -263,7 +263,7 @@ except KeyboardInterrupt:
         child.send_signal(signal.SIGINT)
         assert child.stdout.readline() == "interrupted\n"
         assert child.wait(10) == 0
-        assert time.monotonic() - begin < 1.5
+        assert time.monotonic() - begin < 4  # no wait for what was asked; the machine may be busy
         child.stdout.close()
         count = len(slow.requests)
         time.sleep(0.3)

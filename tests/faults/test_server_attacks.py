@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import httpx2
 import jwt
@@ -41,6 +42,13 @@ def night(tmp_path_factory):
 @pytest.fixture(scope="module")
 def box(night):
     with SandboxKowalski(archive=night, limits=LIMITS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def patient(night):
+    """Serve with time enough for a query to come to its limit of memory, also on a busy machine."""
+    with SandboxKowalski(archive=night, limits=replace(LIMITS, query_s=25.0)) as running:
         yield running
 
 
@@ -336,7 +344,7 @@ GREEDY = {
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory is held")
 @pytest.mark.parametrize("name", GREEDY)
-def test_memory_is_bounded(box, name):
+def test_memory_is_bounded(patient, name):
     most, stop = [0], threading.Event()
 
     def watch():
@@ -346,13 +354,13 @@ def test_memory_is_bounded(box, name):
 
     thread = threading.Thread(target=watch)
     thread.start()
-    answer = query(box, GREEDY[name])
+    answer = query(patient, GREEDY[name])
     stop.set()
     thread.join()
     assert (answer.status_code, answer.json()["message"].split(":")[0]) == (400, "OperationFailure")
     assert most[0] < 1_100_000_000
     begin = time.monotonic()
-    assert len(query(box, FIND).json()["data"]) == 40
+    assert len(query(patient, FIND).json()["data"]) == 40
     assert time.monotonic() - begin < 5
 
 

@@ -139,7 +139,7 @@ def ids(documents):
     return sorted(document["_id"] for document in documents)
 
 
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=75)
 @given(catalogs(), st.lists(filters, min_size=8, max_size=16))
 def test_what_is_found_is_what_matches(tmp_path, documents, some):
     archive, kept = exported(tmp_path, documents)
@@ -158,7 +158,7 @@ orders = st.lists(
 )  # fmt: skip
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=30)
 @given(catalogs(), st.lists(st.tuples(st.just({}) | filters, orders, st.integers(0, 2), st.none() | st.integers(1, 3)),
                             min_size=4, max_size=8))  # fmt: skip
 def test_documents_come_in_their_order(tmp_path, documents, some):
@@ -172,7 +172,7 @@ def test_documents_come_in_their_order(tmp_path, documents, some):
             assert [d["_id"] for d in found] == [d["_id"] for d in expected]
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=30)
 @given(catalogs(), st.lists(st.tuples(st.just({}) | filters, st.sampled_from(PATHS)), min_size=4, max_size=8))
 def test_distinct_values_are_those_of_the_documents(tmp_path, documents, some):
     archive, kept = exported(tmp_path, documents)
@@ -202,7 +202,7 @@ tails = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(quick, max_examples=120)
+@settings(quick, max_examples=60)
 @given(catalogs(), st.lists(st.tuples(st.lists(filters.map(lambda f: {"$match": f}), max_size=1), groups,
                                       st.lists(having, max_size=1), tails), min_size=6, max_size=10))  # fmt: skip
 def test_groups_are_what_the_language_says(tmp_path, documents, some):
@@ -256,7 +256,7 @@ spots = st.lists(st.tuples(longitudes, latitudes), min_size=1, max_size=3)
 radii = st.sampled_from([0.1, 2.0, 60.0, 3600.0, 10 * 3600.0, 179 * 3600.0])
 
 
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=30)
 @given(spots, radii, st.integers(0, 2**32 - 1), st.none() | st.integers(1, 3), st.sampled_from([0.0, 0.3]))
 def test_cones_are_those_of_brute_force(tmp_path, centres, radius_arcsec, seed, limit, least):
     rng = np.random.default_rng(seed)

@@ -86,7 +86,7 @@ def collection():
 
 
 @settings(
-    max_examples=600,
+    max_examples=300,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -102,7 +102,7 @@ def test_filters_mean_what_they_mean_to_mongomock(collection, some, condition):
 
 
 @settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -225,7 +225,7 @@ ALERTS = ["ZTF_alerts", "TURBO_alerts", "LSST_alerts", "generic_alerts"]
 everything = {}
 
 
-@settings(max_examples=700, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=350, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(ALERTS), questions)
 @example("ZTF_alerts", {"candid": str(CANDID)})
 @example("ZTF_alerts", {"candid": float(2**53)})
@@ -242,7 +242,7 @@ def test_the_archive_finds_what_matches_and_nothing_else(archive, catalog, condi
     assert sorted(document["_id"] for document in found) == sorted(expected)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(TEXTS).map(lambda name: {"_id": name})
     | st.lists(st.sampled_from(TEXTS), max_size=4).map(lambda names: {"_id": {"$in": names}})
@@ -261,7 +261,7 @@ def test_histories_are_found_when_they_match(archive, condition):
     assert archive.count("ZTF_alerts_aux", condition) == len(expected)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(questions, st.integers(1, 4))
 def test_cones_take_what_matches(archive, condition, limit):
     documents = archive.find("ZTF_alerts").docs

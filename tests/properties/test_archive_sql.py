@@ -181,7 +181,7 @@ def shelf(request, tmp_path_factory):
     made.database.close()
 
 
-@settings(quick, max_examples=800)
+@settings(quick, max_examples=400)
 @given(archives, filters)
 def test_what_is_found_is_what_matches(shelf, some, condition):
     checked = check_filter(condition)
@@ -203,7 +203,7 @@ plain_rows = st.lists(
 )
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=150)
 @given(archives | plain_rows, st.just({}) | filters, orders, st.integers(0, 2), st.none() | st.integers(0, 3))
 def test_documents_come_in_their_order(shelf, some, condition, order, skip, limit):
     checked = check_filter(condition)
@@ -213,7 +213,7 @@ def test_documents_come_in_their_order(shelf, some, condition, order, skip, limi
     assert shelf.find(checked, check_sort(order), skip, limit) == expected
 
 
-@settings(quick, max_examples=250)
+@settings(quick, max_examples=125)
 @given(archives | plain_rows, st.just({}) | filters, st.sampled_from(PATHS))
 def test_distinct_values_are_those_of_the_documents(shelf, some, condition, field):
     checked = check_filter(condition)
@@ -263,7 +263,7 @@ def _same(left, right):
     return type(left) is type(right) and left == right
 
 
-@settings(quick, max_examples=350)
+@settings(quick, max_examples=175)
 @given(
     archives | plain_rows,
     st.lists(filters.map(lambda f: {"$match": f}), max_size=1),
@@ -311,7 +311,7 @@ def collection():
         return mongomock.MongoClient().db.collection
 
 
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=150)
 @given(st.lists(known_documents, min_size=1, max_size=6), known_filters)
 def test_what_is_found_is_what_mongomock_finds(shelf, collection, some, condition):
     collection.delete_many({})

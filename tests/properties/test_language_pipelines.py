@@ -174,7 +174,7 @@ def same(left, right):
     return equal(left, right)
 
 
-@settings(max_examples=500, **quietly)
+@settings(max_examples=250, **quietly)
 @given(documents, st.lists(steps, max_size=3), ends)
 def test_pipelines_give_what_they_give_in_mongomock(collection, some, middle, end):
     stages = [*middle, *end]
@@ -188,7 +188,7 @@ def test_pipelines_give_what_they_give_in_mongomock(collection, some, middle, en
         assert same(found, in_any_order(theirs(collection, some, stages), stages))
 
 
-@settings(max_examples=100, **quietly)
+@settings(max_examples=50, **quietly)
 @given(documents, documents, st.sampled_from(["k", "d.x"]), st.sampled_from(["k", "n", "list"]))
 def test_joins_give_what_they_give_in_mongomock(collection, left, right, local, foreign):
     other = collection.database.other
@@ -219,7 +219,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(anything, anything, anything)
 def test_the_order_of_values_is_one(a, b, c):
     assert compare(a, b) == -compare(b, a)
@@ -230,7 +230,7 @@ def test_the_order_of_values_is_one(a, b, c):
     assert hash(order_key(a)) == hash(order_key(copy.deepcopy(a)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows)
 def test_groups_are_those_of_a_naive_loop(some):
     naive: list = []
@@ -249,7 +249,7 @@ def test_groups_are_those_of_a_naive_loop(some):
     assert all(equal(left, right) for left, right in zip(found, naive, strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows, st.sampled_from([1, -1]), st.integers(0, 4), st.integers(1, 4))
 def test_a_sort_with_a_limit_is_the_sort_cut(some, direction, skip, limit):
     numbered = [{"_id": number, **row} for number, row in enumerate(some)]
@@ -258,7 +258,7 @@ def test_a_sort_with_a_limit_is_the_sort_cut(some, direction, skip, limit):
     assert [row["_id"] for row in cut] == [row["_id"] for row in whole][skip : skip + limit]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows)
 def test_stages_one_after_the_other_are_the_pipeline(some):
     stages = [
@@ -276,7 +276,7 @@ def test_stages_one_after_the_other_are_the_pipeline(some):
     assert all(equal(left, right) for left, right in zip(together, one_by_one, strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows, st.lists(st.integers(-3, 3), min_size=2, max_size=4, unique=True).map(sorted))
 def test_each_document_is_in_one_bucket(some, boundaries):
     by_hand = ours(some, [{"$bucket": {"groupBy": "$a", "boundaries": boundaries, "default": "other"}}])
@@ -315,7 +315,7 @@ def is_refusal(found):
     return isinstance(found, NunciusError) and found.position is not None
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(garbage, rows)
 def test_whatever_is_given_as_a_filter_is_refused_or_has_an_answer(given_filter, some):
     checked = outcome(check_filter, given_filter)
@@ -327,7 +327,7 @@ def test_whatever_is_given_as_a_filter_is_refused_or_has_an_answer(given_filter,
         assert found is True or found is False or is_refusal(found)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(garbage, rows)
 def test_whatever_is_given_as_a_projection_is_refused_or_has_an_answer(given_projection, some):
     projection = outcome(Projection, given_projection)
@@ -339,7 +339,7 @@ def test_whatever_is_given_as_a_projection_is_refused_or_has_an_answer(given_pro
         assert isinstance(found, dict) or is_refusal(found)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from([*ALL_STAGES]), garbage).map(lambda p: dict([p])), max_size=3)
     | garbage,
@@ -373,7 +373,7 @@ def calls(draw, inner):
     }
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(st.recursive(values, calls, max_leaves=8), rows)
 @example({"$pow": [10, 10**9]}, [{}])
 @example({"$dateAdd": {"startDate": datetime(2000, 1, 1, tzinfo=UTC), "unit": "year", "amount": 1e308}}, [{}])

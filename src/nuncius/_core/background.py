@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PATIENCE_S = 1.0
+_ENDING_S = 5.0  # for what is cancelled to end, on a busy machine too
 _LETTING_GO_S = 0.1  # until other threads have dropped what was cancelled, which nothing tells
 
 
@@ -43,7 +44,7 @@ class _Background:
             return
         _running = None
         with contextlib.suppress(TimeoutError):
-            if asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_PATIENCE_S):
+            if asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_ENDING_S):
                 self.cancelled_at = time.monotonic()
         time.sleep(max(0.0, self.cancelled_at + _LETTING_GO_S - time.monotonic()))
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -78,7 +78,8 @@ class RealKafka:
             "-cp",
             f"{jars}/*",
         ]
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One that begins with "-" would be taken for an option.
+        cluster = "n" + urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         formats = []
         for at in range(brokers):
             text = PROPERTIES.format(
