@@ -136,6 +136,10 @@ class Session(ABC):
                 text = without(text, secret.reveal())
         return text
 
+    def beginning(self, response: Response) -> str:
+        """Return the beginning of an answer that was not understood, without the secrets in it."""
+        return text_of(response, self.hidden)
+
     def quoted(self, text: str) -> str:
         """Return what a server said as it can stand in a message and in a log: one line, and no secret."""
         line = " ".join(self.hidden(text)[:_QUOTED].split())  # a part of a secret would not be found

@@ -525,3 +525,10 @@ def test_urls_of_items_are_all_listed_from_standard_input(run, box, server):
     listed = CliRunner().invoke(main, command, input=f"\n{urls}\n", env=keys)
     assert listed.exit_code == 0, listed.output
     assert [json.loads(line)["size"] for line in listed.stdout.splitlines()] == [5760, 14400, 14400]
+
+
+def test_a_slow_server_is_told_of_in_words_of_options(run, server):
+    server.delay(3, times=1, path="/uris")
+    done = run("search", "x", "--timeout", "0.3", code=1)
+    assert "give more time with --timeout" in done.output
+    assert "timeout_s" not in done.output

@@ -7,11 +7,11 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import UUID
 
 import click
 
 from nuncius._core.terminal import printable
+from nuncius.datasets.questions import uuid_or_none
 from nuncius.errors import NotFoundError, NunciusError
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ _FILTER_NAMES = ("creator_usernames", "base_uris", "uuids", "tags")
 _WORDS = {
     "; or give token= or credentials=": "",
     "give credentials= or set": "set",
+    "give more time with timeout_s=": "give more time with --timeout",
+    "name them with verify='/path/to/certificates.pem'": "name them with --ssl-ca-location",
     "A search finds data sets by words of their names, by_uuid by their UUIDs": "A search finds data sets by words of their names",
     "What was read is in the error's result; with allow_partial=True nothing is raised": "The others are shown",
 }
@@ -120,7 +122,7 @@ def copies_of(dserver: DServer, name: str) -> list[str | DataSet]:
     NotFoundError
         If there is none of that UUID.
     """
-    uuid = _uuid(name)
+    uuid = uuid_or_none(name)
     if uuid is None:
         return [name]
     found = dserver.by_uuid(uuid)
@@ -148,7 +150,7 @@ def one_of(dserver: DServer, name: str) -> str | DataSet:
 
 def names_data_set(text: str) -> bool:
     """Tell whether a text is the name of a data set: a URI or a UUID."""
-    return "://" in text or _uuid(text) is not None
+    return "://" in text or uuid_or_none(text) is not None
 
 
 def uri_of(data_set: str | DataSet) -> str:
@@ -158,7 +160,7 @@ def uri_of(data_set: str | DataSet) -> str:
 
 def uuid_of(dserver: DServer, name: str) -> str:
     """Return the UUID of what a name stands for; of a URI the server is asked."""
-    return _uuid(name) or str(dserver.data_set(name)["uuid"])
+    return uuid_or_none(name) or str(dserver.data_set(name)["uuid"])
 
 
 def json_text(given: str) -> str:
@@ -177,14 +179,6 @@ def end_with(failed: Sequence[NunciusError]) -> None:
         click.echo(printable(_in_words(error.message)), err=True)
     if failed:
         raise SystemExit(1)
-
-
-def _uuid(name: str) -> str | None:
-    """Return a UUID as servers write it; None if it is none."""
-    try:
-        return str(UUID(name))
-    except ValueError:
-        return None
 
 
 @contextmanager

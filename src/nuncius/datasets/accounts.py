@@ -38,11 +38,7 @@ def record(
 ) -> Operation[Record]:
     """Get an object, or the one that an answer has under a name."""
     answer, _ = yield from service.ask("GET", path, deadline, what=what)
-    if under is not None:
-        return Record(service.mapping(answer, under))
-    if not isinstance(answer, dict):
-        raise service.strange("an object", answer)
-    return Record(answer)
+    return Record(service.mapping(answer, under))
 
 
 def records(

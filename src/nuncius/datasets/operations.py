@@ -116,7 +116,7 @@ def _pagination(total: int, number: int, size: int) -> dict[str, int]:
 def data_set(service: DServerService, uri: str, deadline: Deadline) -> Operation[DataSet]:
     """Return what the server says of a data set."""
     answer, _ = yield from service.ask("GET", f"uris/{place(uri)}", deadline, what=uri)
-    return DataSet(_object(service, answer))
+    return DataSet(service.mapping(answer))
 
 
 def readme(service: DServerService, uri: str, deadline: Deadline) -> Operation[Readme]:
@@ -139,7 +139,7 @@ def manifest(
     if cache is not None and frozen_at is not None and (body := cache.get(uri, frozen_at)) is not None:
         return Manifest((yield from parsed(body)), uri, service.config_file)
     answer, response = yield from service.ask("GET", f"manifests/{place(uri)}", deadline, what=uri)
-    found = Manifest(_object(service, answer), uri, service.config_file)
+    found = Manifest(service.mapping(answer), uri, service.config_file)
     if cache is not None and frozen_at is not None:
         cache.put(uri, frozen_at, response.body)
     return found
@@ -338,9 +338,3 @@ def graph(
         service=service.service,
         url=service.base,
     )
-
-
-def _object(service: DServerService, answer: Any) -> dict[str, Any]:
-    if not isinstance(answer, dict):
-        raise service.strange("an object", answer)
-    return answer

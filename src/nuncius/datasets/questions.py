@@ -2,7 +2,7 @@
 
 Its search has two halves that know different data sets: one knows those that were registered over HTTP by their UUID, the
 other those that were indexed by its operators (dservercore 0.22.0). So a UUID is never asked of the search itself: where
-nothing else is asked, it is looked up; otherwise it is compared here.
+nothing else is asked, it is looked up; otherwise it is compared here, or a query is asked in the words of both halves.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def query(
     bodies = [body | chosen]
     if names is not None:
         indexed = {**body["query"], "uuid": {"$in": names}}
-        registered = [name for name in names if _is_uuid(name)]
+        registered = [name for name in names if uuid_or_none(name)]
         bodies = [{"query": indexed, **chosen}]
         if registered:
             bodies.append({**body, **chosen, "uuids": registered})
@@ -194,10 +194,10 @@ def uuid_texts(uuids: str | UUID | Iterable[str | UUID] | None) -> list[str] | N
     if uuids is None:
         return None
     names = [uuids] if isinstance(uuids, str) or not isinstance(uuids, Iterable) else list(uuids)
-    try:
-        return list(dict.fromkeys(str(UUID(str(name))) for name in names))
-    except ValueError:
-        raise FilterError(f"uuids holds what is no UUID: {names!r}"[:300], position="uuids") from None
+    found = [uuid_or_none(name) for name in names]
+    if None in found:
+        raise FilterError(f"uuids holds what is no UUID: {names!r}"[:300], position="uuids")
+    return list(dict.fromkeys(name for name in found if name is not None))
 
 
 def uuid_text(uuid: str | UUID | Mapping[str, Any]) -> str:
@@ -211,10 +211,15 @@ def uuid_text(uuid: str | UUID | Mapping[str, Any]) -> str:
     name = uuid.get("uuid") if isinstance(uuid, Mapping) else uuid
     if not isinstance(name, (str, UUID)):
         raise FilterError(f"a UUID is a text, not {name!r}"[:300], position="uuid")
+    return uuid_or_none(name) or str(name)
+
+
+def uuid_or_none(name: object) -> str | None:
+    """Return a UUID as servers write it; None if it is none."""
     try:
         return str(UUID(str(name)))
     except ValueError:
-        return str(name)
+        return None
 
 
 def _uuid_condition(asked: Mapping[str, Any]) -> list[str] | None:
@@ -231,14 +236,6 @@ def _uuid_condition(asked: Mapping[str, Any]) -> list[str] | None:
 def _time_of(name: str, row: DataSet) -> float:
     when = moment(row[name])
     return math.inf if when is None else when.timestamp()
-
-
-def _is_uuid(name: str) -> bool:
-    try:
-        UUID(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _of(names: list[str] | None) -> Callable[[DataSet], bool] | None:

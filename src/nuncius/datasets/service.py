@@ -117,11 +117,12 @@ class DServerService(Session):
             config_file=config_file,
         )
         service = cls(settings, interactive=interactive, timeout_s=timeout_s)
-        if timeout_s is None:
+        limit_s = service.check_timeout(timeout_s)
+        if limit_s is None:
             raise ConfigurationError(
                 "timeout_s=None: a server that says nothing would be waited for for ever"
             )
-        service.timeout_s = service.check_timeout(timeout_s) or timeout_s
+        service.timeout_s = limit_s
         service.config_file = None if config_file is None else os.fspath(config_file)
         return service
 
@@ -165,12 +166,10 @@ class DServerService(Session):
     def log_in(self, deadline: Deadline) -> Operation[Token]:
         """Get a token for the user name and password."""
         url = self.settings.token_url
-        if url is None:
+        if url is None or not self.can_log_in:
             raise self._no_login()
         login = self.credentials
         if login is None:
-            if not (self.interactive and asking.somebody_is_there()):
-                raise self._no_login()
             login = yield Call(asking.ask, (url, self.settings.username))
             deadline = Deadline(self.timeout_s)  # nobody types within the time of a request
         token, ends = yield from self._token_of(url, login, deadline)
@@ -258,7 +257,7 @@ class DServerService(Session):
         except ValueError as error:
             raise ServerError(
                 f"{self.base} is no dserver, or something stands between: asked for {what or path}, it answers "
-                f"{self.quoted(text_of(response, self.hidden))}, which is no JSON",
+                f"{self.quoted(self.beginning(response))}, which is no JSON",
                 **self.facts(response),
             ) from error
 
@@ -287,17 +286,17 @@ class DServerService(Session):
             self._versions = self.mapping(answer, "versions")
         return dict(self._versions)
 
-    def mapping(self, answer: Any, name: str) -> dict[str, Any]:
-        """Return the object that an answer has under a name.
+    def mapping(self, answer: Any, name: str | None = None) -> dict[str, Any]:
+        """Return the object that an answer is, or the one that it has under a name.
 
         Raises
         ------
         ServerError
             If there is none.
         """
-        value = answer.get(name) if isinstance(answer, dict) else None
-        if not isinstance(value, dict):
-            raise self.strange(f"an object with {name!r}", answer)
+        value = answer if name is None or not isinstance(answer, dict) else answer.get(name)
+        if not isinstance(answer, dict) or not isinstance(value, dict):
+            raise self.strange("an object" if name is None else f"an object with {name!r}", answer)
         return value
 
     def strange(self, wanted: str, answer: Any) -> ServerError:
@@ -337,7 +336,7 @@ class DServerService(Session):
         """Return the error that an answer stands for."""
         answer = _object(response)
         facts = self.facts(response)
-        said = self.quoted(str(answer.get("msg") or answer.get("status") or text_of(response, self.hidden)))
+        said = self.quoted(str(answer.get("msg") or answer.get("status") or self.beginning(response)))
         match response.status:
             case 401 | 422 if "msg" in answer:
                 return self._token_error(said, facts)

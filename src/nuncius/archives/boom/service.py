@@ -12,7 +12,6 @@ from urllib.parse import urlencode
 
 from nuncius._core.operations import Request
 from nuncius._core.retry import send
-from nuncius._session import text_of
 from nuncius.archives.kowalski.wire import to_body
 from nuncius.archives.session import ArchiveSession, parsed, read
 from nuncius.credentials import Token
@@ -73,7 +72,7 @@ class BoomService(ArchiveSession):
             token = Token(answer["access_token"], source=f"{self.base}/auth")
             return self.keep_token(token, begin + _lifetime_s(answer.get("expires_in")))
         # A server that quotes what it was sent must not bring the password into our message.
-        said = _said(answer, response).replace(secret, "***")
+        said = self.quoted(_said(answer, self.beginning(response)))
         if response.status in {400, 401, 403}:
             raise LoginError(
                 f"{self.base} refuses the login of {login.username!r} (from {login.source}): {said}",
@@ -126,7 +125,7 @@ class BoomService(ArchiveSession):
 
     def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""
-        said, facts = self.quoted(_said(answer, response)), self.facts(response)
+        said, facts = self.quoted(_said(answer, self.beginning(response))), self.facts(response)
         if response.status == 401:
             cure = "it was renewed, in vain" if self.credentials else "give a new one, or credentials="
             return LoginError(f"{self.base} refuses the token: {said}; {cure}", **facts)
@@ -150,9 +149,9 @@ def _lifetime_s(expires_in: Any) -> float:
     return max(expires_in - _EARLY_S, expires_in * 0.9)
 
 
-def _said(answer: Any, response: Response) -> str:
+def _said(answer: Any, text: str) -> str:
     if isinstance(answer, dict):
         for name in ("message", "error_description", "error"):
             if answer.get(name):
-                return str(answer[name])[:2000]
-    return text_of(response)
+                return str(answer[name])
+    return text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius._core.operations import Request
 from nuncius._core.retry import retry_after_s, send
-from nuncius._session import JSON, text_of
+from nuncius._session import JSON
 from nuncius.archives.kowalski.wire import to_body
 from nuncius.archives.session import ArchiveSession, parsed, read
 from nuncius.credentials import Token
@@ -94,7 +94,7 @@ class KowalskiService(ArchiveSession):
         if response.status in {400, 401, 403}:
             raise LoginError(
                 f"{self.base} refuses the login of {login.username!r} (from {login.source}): "
-                f"{self.quoted(_message(answer, response))}",
+                f"{self.quoted(_message(answer, self.beginning(response)))}",
                 **self.facts(response),
             )
         raise self.failure(response, answer)
@@ -159,7 +159,7 @@ class KowalskiService(ArchiveSession):
 
     def failure(self, response: Response, answer: Any) -> NunciusError:
         """Return the error that an answer stands for."""
-        message = self.quoted(_message(answer, response))
+        message = self.quoted(_message(answer, self.beginning(response)))
         facts = self.facts(response)
         if self.is_refused(response):
             cure = "it was renewed, in vain" if self.credentials else "give a new one, or credentials="
@@ -182,7 +182,7 @@ class KowalskiService(ArchiveSession):
         return ServerError(f"{self.base} answers HTTP {response.status}: {message}", **facts)
 
 
-def _message(answer: Any, response: Response) -> str:
+def _message(answer: Any, text: str) -> str:
     if isinstance(answer, dict) and answer.get("message"):
         return str(answer["message"])
-    return f"not an answer of Kowalski but {text_of(response)}"
+    return f"not an answer of Kowalski but {text}"

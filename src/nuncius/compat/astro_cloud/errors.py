@@ -18,6 +18,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nuncius.compat.kinds import alike
 from nuncius.errors import (
     ConfigurationError,
     ForbiddenError,
@@ -79,11 +80,4 @@ def translating() -> Iterator[None]:
         kind = next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), None)
         if kind is None or isinstance(error, AstroCloudError):
             raise
-        raise kind(
-            error.message,
-            service=error.service,
-            url=error.url,
-            position=error.position,
-            attempts=error.attempts,
-            status=error.status,
-        ) from error
+        raise alike(error, kind) from error

@@ -21,6 +21,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from nuncius.compat.kinds import alike
 from nuncius.errors import (
     ConfigurationError,
     DeadlineError,
@@ -116,7 +117,7 @@ def translating() -> Iterator[None]:
         message = error.message
         if kind is LookupLoginError:
             message = f"{AUTHENTICATION_FAILED}: {message}"
-        raise _alike(error, kind, message) from error
+        raise alike(error, kind, message) from error
 
 
 def not_logged_in(error: LoginError | ServerError) -> LookupServerError:
@@ -128,11 +129,4 @@ def not_logged_in(error: LoginError | ServerError) -> LookupServerError:
         else f"Error {error.status} retrieving data from authentication server."
     )
     kind = LookupLoginError if isinstance(error, LoginError) else LookupTokenServerError
-    return _alike(error, kind, f"{begin}{':' if refused else ''} {error.message}")
-
-
-def _alike(error: NunciusError, kind: type[LookupServerError], message: str) -> LookupServerError:
-    """Return an error of another kind, with the same facts."""
-    twin = kind(message)
-    twin.__dict__.update(error.__dict__, message=message)
-    return twin
+    return alike(error, kind, f"{begin}{':' if refused else ''} {error.message}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nuncius.compat.kinds import alike
 from nuncius.errors import (
     ConfigurationError,
     DeadlineError,
@@ -66,11 +67,4 @@ _KINDS: tuple[tuple[type[NunciusError], type[NunciusError]], ...] = (
 def not_added(name: str, error: NunciusError) -> NunciusError:
     """Return the error that says why an instance was not added."""
     kind = next((ours for theirs, ours in _KINDS if isinstance(error, theirs)), ConfigurationError)
-    return kind(
-        f"Failed to add instance {name}: {error.message}",
-        service=error.service,
-        url=error.url,
-        position=error.position,
-        attempts=error.attempts,
-        status=error.status,
-    )
+    return alike(error, kind, f"Failed to add instance {name}: {error.message}")
