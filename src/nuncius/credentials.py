@@ -137,7 +137,7 @@ def find_credentials(
     for names in ((f"{prefix}_USERNAME", f"{prefix}_PASSWORD"), variables):
         if names is not None and (found := _from_environment(*names)) is not None:
             return found
-    table, source = _table(service, host)
+    table, source = stored_table(service, host)
     if isinstance(table.get("username"), str) and isinstance(table.get("password"), str):
         return Credentials(table["username"], table["password"], source=source)
     return _netrc_login(host) if host else None
@@ -192,7 +192,7 @@ def find_token(service: str, given: str | Token | None = None, *, host: str | No
     name = f"{_prefix(service)}_TOKEN"
     if value := os.environ.get(name, "").strip():
         return Token(value, source=name)
-    table, source = _table(service, host)
+    table, source = stored_table(service, host)
     return Token(table["token"].strip(), source=source) if isinstance(table.get("token"), str) else None
 
 
@@ -211,8 +211,14 @@ def _prefix(service: str) -> str:
     return f"NUNCIUS_{service.upper().replace('-', '_')}"
 
 
-def _table(service: str, host: str | None) -> tuple[Mapping[str, Any], str]:
-    """Return what ``credentials.toml`` says of a host or a service, and where it stands."""
+def stored_table(service: str, host: str | None = None) -> tuple[Mapping[str, Any], str]:
+    """Return what ``credentials.toml`` says of a host or a service, and where it stands.
+
+    Raises
+    ------
+    ConfigurationError
+        If the file can be read by others or not be understood.
+    """
     path = config_dir() / "credentials.toml"
     try:
         text = path.read_bytes()

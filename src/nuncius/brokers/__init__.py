@@ -11,10 +11,12 @@ from nuncius.brokers.asking import lag, rewind, topics
 from nuncius.brokers.doctor import Verdict, diagnose
 from nuncius.brokers.known import profile_of, profiles
 from nuncius.brokers.profile import Profile
+from nuncius.brokers.subscriptions import delete_subscription, touch_subscription
 
 __all__ = [
     "Profile",
     "Verdict",
+    "delete_subscription",
     "diagnose",
     "lag",
     "open_async_publisher",
@@ -25,4 +27,5 @@ __all__ = [
     "profiles",
     "rewind",
     "topics",
+    "touch_subscription",
 ]

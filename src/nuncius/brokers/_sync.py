@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from nuncius.alerts.packets import SchemaLike
     from nuncius.credentials import CredentialsLike
+    from nuncius.streams.pubsub.login import GoogleLike
     from nuncius.streams.publishing import Publisher
 
 
@@ -22,6 +23,7 @@ def open_stream(
     url: str | Sequence[str],
     *,
     where: str | None = None,
+    attribute_filter: str | None = None,
     near: Any = None,
     radius: Any = None,
     region: Any = None,
@@ -41,7 +43,7 @@ def open_stream(
     validate: bool = False,
     test_messages: bool = False,
     connect_timeout_s: float = 10,
-    credentials: CredentialsLike = None,
+    credentials: CredentialsLike | GoogleLike = None,
     ssl_ca_location: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
     schema: SchemaLike = None,
@@ -54,12 +56,18 @@ def open_stream(
     ----------
     url : str or sequence of str
         ``antares://TOPIC[,TOPIC]`` for a broker whose servers are known, ``fink://HOST:PORT/TOPIC`` for other servers,
-        ``kafka://HOST:PORT/TOPIC`` for any Kafka server, ``replay:///path`` for a folder of packets or a recording;
+        ``kafka://HOST:PORT/TOPIC`` for any Kafka server, ``pittgoogle://TOPIC`` and ``pubsub://PROJECT/SUBSCRIPTION``
+        for Google Pub/Sub (``pubsub://HOST:PORT/…`` for an emulator), ``replay:///path`` for a folder of packets or a
+        recording;
         ``nuncius brokers`` lists the brokers. A topic that begins with ``^`` is a regular expression; ``{date}`` in a
         topic stands for the nights: tonight, and those before that are not read yet. Several URLs are one stream, and
         each alert's `origin` tells where it came from.
     where : str, optional
         Only alerts for which this holds, such as ``"score > 0.9 and mag < 18"``; see `nuncius.streams.where`.
+    attribute_filter : str, optional
+        Only messages whose attributes (Kafka: headers) fulfil this, such as ``attributes.pg_variable = "likely"``; see
+        `nuncius.streams.attributes`. Nothing of the others is decoded, and a Pub/Sub subscription that is made for this
+        stream leaves them out at the server.
     near : SkyCoord, Table, path or list, optional
         Only alerts within `radius` of one of these positions; ``alert.annotations["watchlist"]`` tells of which.
     radius : Quantity or str, optional
@@ -75,14 +83,16 @@ def open_stream(
         The most alerts handed out in a second, on average.
     group : str, optional
         The consumer group under whose name the broker keeps the position. By default a stable name made once for you
-        on this machine, so that a stream resumes where it left off; False keeps no position.
+        on this machine, so that a stream resumes where it left off; False keeps no position. For ``pittgoogle://`` it
+        names the subscription, by default as the topic, which is made if it is missing (False: one for this stream
+        alone, deleted in the end).
     start : str, datetime or Time
         Where to begin on partitions without a kept position: ``"committed"`` or ``"earliest"`` (all that the broker
         still has), ``"latest"`` (what comes from now on), a time, or a relative time such as ``"-2h"``.
     reset : bool
         Begin at `start` also where a position is kept.
     stop : optional
-        ``"end"`` (when all that is there was read), a number of alerts, a duration (timedelta, Quantity, ``"10m"``),
+        ``"end"`` (when all that is there was read; Pub/Sub knows no end: when nothing came for 10 s), a number of alerts, a duration (timedelta, Quantity, ``"10m"``),
         or a time (alerts that the broker took before it).
     pace : float, optional
         For a replay: 1 gives the messages at the pace at which they came, 10 ten times as fast; None as fast as
@@ -105,11 +115,14 @@ def open_stream(
         How long connecting may take, login and topics included.
     credentials : (username, password), optional
         By default ``NUNCIUS_ANTARES_USERNAME`` and ``…_PASSWORD`` (or KAFKA, FINK, …), the broker's own variables, or
-        what ``nuncius login`` has stored. With several URLs a mapping from scheme to credentials.
+        what ``nuncius login`` has stored. With several URLs a mapping from scheme to credentials. For Google Pub/Sub the
+        path of a key file, or credentials of google-auth; by default GOOGLE_APPLICATION_CREDENTIALS, what ``nuncius
+        login pittgoogle`` has stored, or the application default credentials.
     ssl_ca_location : str or Path, optional
         The certificates that the broker is verified with; the system's by default.
     config : mapping, optional
-        Any setting of librdkafka; it overrides ours, but for those that delivery depends on.
+        Any setting of librdkafka; it overrides ours, but for those that delivery depends on. For Pub/Sub `lease_s`,
+        `max_messages` and `max_bytes`; see `nuncius.streams.pubsub.Plan`.
     schema : optional
         For framed packets (Rubin's): a directory of schemas, the URL of a schema registry, or a mapping.
 
@@ -138,6 +151,7 @@ def open_stream(
         url,
         Options(
             where=where,
+            attribute_filter=attribute_filter,
             near=near,
             radius=radius,
             region=region,

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from nuncius.brokers.places import parse_place
+from nuncius.brokers.subscriptions import is_subscription, list_topics, seek_subscription
 from nuncius.errors import ConfigurationError
 from nuncius.settings import default_group, find_setting
 from nuncius.streams.bounds import parse_start
@@ -46,6 +47,8 @@ def topics(
     UnreachableError, TlsError, LoginError
         What is wrong with the connection.
     """
+    if is_subscription(url):
+        return list_topics(url, credentials=credentials, ssl_ca_location=ssl_ca_location, timeout_s=timeout_s)
     place = parse_place(url, topics_needed=False)
     connection = place.connection(credentials=credentials, ssl_ca_location=ssl_ca_location, config=config)
     with Asker(connection, timeout_s=timeout_s) as asker:
@@ -93,8 +96,11 @@ def rewind(
     ssl_ca_location: str | Path | None = None,
     config: Mapping[str, Any] | None = None,
     timeout_s: float = 10.0,
-) -> dict[Partition, int]:
+) -> Mapping[Partition, int | None]:
     """Move the kept position of a consumer group that nobody is reading with; return the new offsets.
+
+    A Pub/Sub subscription moves to a time and has no offsets (None): what was published before counts as acknowledged,
+    and of what came later all that Google has kept comes again.
 
     Parameters
     ----------
@@ -117,6 +123,16 @@ def rewind(
     target = parse_start(to, now=time.time(), option="to")
     if target.name == "committed":
         raise ConfigurationError("to='committed' changes nothing; give 'earliest', 'latest' or a time")
+    if is_subscription(url):
+        path = seek_subscription(
+            url,
+            target,
+            group=group,
+            credentials=credentials,
+            ssl_ca_location=ssl_ca_location,
+            timeout_s=timeout_s,
+        )
+        return {(path, 0): None}
     place, connection, group = _group(url, group, credentials, ssl_ca_location, config)
     with Asker(connection, group=group, timeout_s=timeout_s) as asker:
         return asker.rewind(place.topics, target)

@@ -20,6 +20,8 @@ _CLASSES = {
     "kafka": "Kafka",
     "lasair": "Lasair",
     "lsst": "Lsst",
+    "pittgoogle": "PittGoogle",
+    "pubsub": "PubSub",
     "ztf": "Ztf",
 }
 

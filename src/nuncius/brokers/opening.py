@@ -13,7 +13,8 @@ from urllib.parse import unquote
 from nuncius.alerts.packets import as_source
 from nuncius.brokers.known import profile_of
 from nuncius.brokers.places import parse_place
-from nuncius.errors import ConfigurationError
+from nuncius.brokers.subscriptions import is_subscription, parse_address
+from nuncius.errors import ConfigurationError, UnsupportedError
 from nuncius.settings import data_dir, default_group, find_setting
 from nuncius.streams.bounds import parse_start, parse_stop
 from nuncius.streams.engine import Engine
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from nuncius.alerts import Alert, Notice, Origin
     from nuncius.alerts.packets import SchemaLike
+    from nuncius.streams.bounds import Start
     from nuncius.streams.merged import Source
     from nuncius.streams.transport import Message, Reader
 
@@ -41,6 +43,7 @@ class Options:
     """What `open_stream` takes beside the URL."""
 
     where: Any
+    attribute_filter: str | None
     near: Any
     radius: Any
     region: Any
@@ -116,7 +119,11 @@ def _check(options: Options) -> None:
 
 
 def _rules(options: Options) -> Rules:
-    where = near = None
+    where = near = attributes = None
+    if options.attribute_filter is not None:
+        from nuncius.streams.attributes import parse_attribute_filter
+
+        attributes = parse_attribute_filter(options.attribute_filter)
     if options.where is not None:
         from nuncius.streams.where import parse_where
 
@@ -135,6 +142,7 @@ def _rules(options: Options) -> Rules:
         connect_timeout_s=options.connect_timeout_s,
         stop=parse_stop(options.stop),
         read=PacketReader(options.schema),
+        attributes=attributes,
         where=where,
         near=near,
         seen=Seen(remembered) if remembered else None,
@@ -154,6 +162,8 @@ def _engine(url: str, options: Options, rules: Rules) -> Engine:
         return Engine(replayed, rules, _quarantine("replay", options))
     if options.pace is not None:
         raise ConfigurationError("pace= is for replay://: a broker gives what comes when it comes")
+    if is_subscription(url):
+        return _pubsub_engine(url, options, rules, first)
     from nuncius.streams.kafka import KafkaTransport
 
     place = parse_place(url)
@@ -175,6 +185,41 @@ def _engine(url: str, options: Options, rules: Rules) -> Engine:
     )
     transport = KafkaTransport(connection, place.topics, group=group, start=first, reset=options.reset)
     return Engine(transport, rules, _quarantine(place.servers, options))
+
+
+def _pubsub_engine(url: str, options: Options, rules: Rules, first: Start) -> Engine:
+    from nuncius.streams.pubsub import Plan, PubSubTransport, check_config
+
+    address = parse_address(url)
+    config = check_config(options.config)
+    server = address.log_in(options.credentials, options.ssl_ca_location)
+    if options.group is False and not address.profile.topic_projects:
+        raise UnsupportedError(
+            "group=False would need a subscription of its own; a pubsub:// URL names the one to read",
+            service="pubsub",
+        )
+    subscription, topic = address.subscription(options.group, server)
+    if rules.stop.count and not (rules.where or rules.near or rules.seen or rules.attributes):
+        config.setdefault(
+            "max_messages", min(1_000, rules.stop.count)
+        )  # no more than is wanted is lent to us
+    plan = Plan(
+        subscription,
+        first,
+        topic=topic,
+        attribute_filter=options.attribute_filter or "",
+        reset=options.reset,
+        temporary=options.group is False,
+        quiet_s=address.quiet_s,
+        **config,
+    )
+    name = address.profile.name
+    rules = replace(
+        rules,
+        read=address.profile.reader(options.schema, test_messages=options.test_messages),
+        broker=None if name == "pubsub" else name,
+    )
+    return Engine(PubSubTransport(server, plan), rules, _quarantine(address.server, options))
 
 
 def _quarantine(place: str, options: Options) -> Quarantine:

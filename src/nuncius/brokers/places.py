@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from nuncius.brokers.known import names, profile_of
-from nuncius.errors import ConfigurationError, LoginError
+from nuncius.brokers.pubsub import PubSub
+from nuncius.errors import ConfigurationError, LoginError, UnsupportedError
 from nuncius.settings import find_setting
 from nuncius.streams.kafka import connect
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nuncius.credentials import CredentialsLike
     from nuncius.streams.kafka import Connection
 
-_LATER = frozenset({"pubsub", "pittgoogle"})  # said to be not known yet
 _WITH_PORT = re.compile(r":\d+$")
 
 
@@ -101,11 +101,19 @@ def parse_place(url: str, *, topics_needed: bool = True) -> Place:
     ------
     ConfigurationError
         If it is none; what may be a secret is not repeated.
+    UnsupportedError
+        If the broker is not read over Kafka.
     """
     scheme, _, rest = url.partition("://")
     profile = profile_of(scheme) if rest or not topics_needed else None
     if profile is None or "://" not in url:
         raise _no_stream(url)
+    if isinstance(profile, PubSub):
+        raise UnsupportedError(
+            f"{profile.title} is no Kafka: {scheme}:// streams are read, and asked for their topics and "
+            "subscriptions (`nuncius subscription`), but not this",
+            service=scheme,
+        )
     if "@" in rest:  # wherever: a password may hold a slash, and no topic holds an @
         prefix = f"NUNCIUS_{scheme.upper()}"
         raise ConfigurationError(
@@ -163,8 +171,6 @@ def _no_stream(url: str) -> ConfigurationError:
         hint = f" Did you mean {name}://{rest or 'TOPIC'}?"
     elif scheme == "replay":
         hint = " Files are read by open_stream and `nuncius stream` alone: there is no broker to ask."
-    elif scheme in _LATER:
-        hint = f" This release can't read {scheme} yet."
     others = ", ".join(f"{name}://" for name in names() if name != "kafka")
     return ConfigurationError(
         f"{shown!r} is not the URL of a stream. Known are kafka://host:port/topic[,topic], replay:///path and the "

@@ -38,16 +38,23 @@ class Book:
         Of the stream.
     on_damage : callable
         Called with an alert and the error when its packet turns out to be damaged.
+    open_ledger : callable
+        The transport's way to open the book of one partition; see `nuncius.streams.transport.Transport.ledger`.
     """
 
     def __init__(
-        self, rules: Rules, stats: StreamStats, on_damage: Callable[[Alert, PacketError], None]
+        self,
+        rules: Rules,
+        stats: StreamStats,
+        on_damage: Callable[[Alert, PacketError], None],
+        open_ledger: Callable[..., Ledger] = Ledger,
     ) -> None:
         self.ledgers: dict[Partition, Ledger] = {}
         self.in_hand: dict[Ticket, None] = {}
         self._rules = rules
         self._stats = stats
         self._on_damage = on_damage
+        self._open_ledger = open_ledger
         self._queue: deque[tuple[Alert, int]] = deque()
         self._queue_cost = 0
         self._poisoned: list[Ticket] = []
@@ -59,7 +66,7 @@ class Book:
     def assign(self, partitions: Mapping[Partition, int | None]) -> None:
         """Open a ledger for each partition, to be read from these offsets."""
         for (topic, partition), position in partitions.items():
-            self.ledgers[topic, partition] = Ledger(topic, partition, self._on_damage, position)
+            self.ledgers[topic, partition] = self._open_ledger(topic, partition, self._on_damage, position)
 
     def put(self, ready: Iterable[tuple[Alert, int]]) -> None:
         """Let alerts wait, each with what it costs in memory."""

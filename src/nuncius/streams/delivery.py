@@ -1,7 +1,8 @@
 """Which position of a partition may be committed: the lowest that is not finished.
 
 Pure bookkeeping. Messages are entered in the order in which they come and may be finished in any order; out-of-order
-is fine, because nothing above the lowest unfinished message is ever committed.
+is fine, because nothing above the lowest unfinished message is ever committed. Where messages are acknowledged one by
+one, as Pub/Sub has it, there is no position; there it is told which message is finished.
 """
 
 from __future__ import annotations
@@ -86,3 +87,49 @@ class Ledger:
     def committable(self) -> int | None:
         """The offset to commit (the next to read after a restart); None if nothing is known yet."""
         return self._open[0].offset if self._open else self._next
+
+
+class MessageLedger(Ledger):
+    """The unfinished messages of a subscription, where each is acknowledged for itself.
+
+    Parameters
+    ----------
+    topic, partition, on_damage
+        As for `Ledger`.
+    on_finish : callable
+        Called with the offset of a message when all its alerts are finished.
+    """
+
+    __slots__ = ("_counts", "_on_finish")
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        on_damage: Callable[[Alert, PacketError], None],
+        on_finish: Callable[[int], None],
+    ) -> None:
+        super().__init__(topic, partition, on_damage)
+        self._on_finish = on_finish
+        self._counts: dict[int, int] = {}
+
+    def enter(self, offset: int) -> Ticket:
+        """See `Ledger.enter`."""
+        self._counts[offset] = self._counts.get(offset, 0) + 1
+        return Ticket(self, offset)
+
+    def finish(self, ticket: Ticket) -> bool:
+        """See `Ledger.finish`."""
+        if ticket.done:
+            return False
+        ticket.done = True
+        self._counts[ticket.offset] -= 1
+        if not self._counts[ticket.offset]:
+            del self._counts[ticket.offset]
+            self._on_finish(ticket.offset)
+        return True
+
+    @property
+    def committable(self) -> int | None:
+        """None: a subscription has no position."""
+        return None

@@ -67,7 +67,7 @@ class Engine:
         self._listeners: list[Callable[[], None]] = []
         self._process = os.getpid()
         # Shared with the thread, under the lock.
-        self._book = Book(rules, self.stats, self._damaged)
+        self._book = Book(rules, self.stats, self._damaged, transport.ledger)
         self._intake = Intake(
             rules, self.stats, self._book, quarantine, transport, self._lock, lambda: self._closing
         )
@@ -470,7 +470,7 @@ class Engine:
     def _check_process(self) -> None:
         if os.getpid() != self._process:
             raise ForkError(
-                "a stream can't be used in a forked process: librdkafka does not survive a fork. Open the stream in "
+                "a stream can't be used in a forked process: neither librdkafka nor gRPC survives a fork. Open the stream in "
                 "the worker itself, or start workers with multiprocessing.get_context('spawn')"
             )
 

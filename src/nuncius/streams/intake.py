@@ -104,6 +104,10 @@ class Intake:
             raise PacketError("the message has no value (a tombstone)")
         if message.headers is None:
             raise PacketError("a header of the message has a name that is no UTF-8")
+        if self._rules.attributes is not None and not self._rules.attributes(_texts(message.headers)):
+            self._stats.filtered += 1
+            self._dropped.append(ledger.enter(message.offset))
+            return
         items = self._read(message)
         wanted = [self._is_wanted(item) for item in items]  # all of them whole, before any is entered
         if not items:
@@ -203,6 +207,11 @@ class Intake:
                 f"{self._quarantine.folder}",
                 position=origin.position,
             ) from error
+
+
+def _texts(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Return attributes as texts; the last of several with one name counts."""
+    return {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
 
 
 def _cost(item: Alert | Notice) -> int:

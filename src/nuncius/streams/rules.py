@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
 
     from nuncius.streams.bounds import Stop
     from nuncius.streams.delivery import Ticket
@@ -40,6 +40,7 @@ class Rules:
     stop: Stop
     read: Reader
     broker: str | None = None
+    attributes: Callable[[Mapping[str, str]], bool] | None = None
     where: Callable[[Any], bool] | None = None
     near: Watching | None = None
     seen: Seen | None = None

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from nuncius.alerts import Origin
 from nuncius.errors import UnsupportedError
+from nuncius.streams.delivery import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from nuncius.alerts import Alert, Notice
+    from nuncius.errors import PacketError
     from nuncius.streams.bounds import Start
 
 Partition = tuple[str, int]
@@ -102,6 +104,16 @@ class Transport(ABC):
             tuple(message.headers or ()),
             broker,
         )
+
+    def ledger(
+        self,
+        topic: str,
+        partition: int,
+        on_damage: Callable[[Alert, PacketError], None],
+        position: int | None,
+    ) -> Ledger:
+        """Open the book of a partition."""
+        return Ledger(topic, partition, on_damage, position)
 
     def store(self, positions: Mapping[Partition, int]) -> bool:
         """Commit positions, if the last commit is long enough ago; return whether it is."""

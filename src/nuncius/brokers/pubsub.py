@@ -1,0 +1,27 @@
+"""Google Pub/Sub: any subscription, of which nothing more is known."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from nuncius.brokers.profile import Profile
+
+
+class PubSub(Profile):
+    """A subscription that is there, with packets that say themselves what they are."""
+
+    name = "pubsub"
+    title = "Google Pub/Sub"
+    servers = "pubsub.googleapis.com:443"
+    port = 443
+    mechanism = "GOOGLE"
+    login_required = True
+    tls = True
+    login_help = (
+        "a key file named by GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or "
+        "`nuncius login pittgoogle`"
+    )
+    topics_help = "pubsub://PROJECT/SUBSCRIPTION"
+
+    topic_projects: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """In which project a topic is, by the beginning of its name; none where subscriptions are named themselves."""
