@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from nuncius.alerts.packets import SchemaLike
     from nuncius.credentials import CredentialsLike
-    from nuncius.streams.pubsub.login import GoogleLike
     from nuncius.streams.publishing import Publisher
+    from nuncius.streams.pubsub.login import GoogleLike
 
 
 def open_stream(

@@ -108,18 +108,17 @@ def parse_place(url: str, *, topics_needed: bool = True) -> Place:
     profile = profile_of(scheme) if rest or not topics_needed else None
     if profile is None or "://" not in url:
         raise _no_stream(url)
-    if isinstance(profile, PubSub):
-        raise UnsupportedError(
-            f"{profile.title} is no Kafka: {scheme}:// streams are read, and asked for their topics and "
-            "subscriptions (`nuncius subscription`), but not this",
-            service=scheme,
-        )
     if "@" in rest:  # wherever: a password may hold a slash, and no topic holds an @
         prefix = f"NUNCIUS_{scheme.upper()}"
         raise ConfigurationError(
             f"no user name or password in a URL, please: it would be shown in logs. Write {scheme}://"
             f"{rest.rpartition('@')[2]} and give credentials=(username, password), or set {prefix}_USERNAME and "
             f"{prefix}_PASSWORD"
+        )
+    if isinstance(profile, PubSub):
+        raise UnsupportedError(
+            f"{scheme}:// is read over Google Pub/Sub and not over Kafka, and can't be used here; see `nuncius subscription`",
+            service=scheme,
         )
     servers, slash, path = rest.partition("/")
     default = find_setting(scheme, "servers") or profile.servers

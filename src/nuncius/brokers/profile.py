@@ -68,6 +68,10 @@ class Profile:
         """Find the login; None if there is none."""
         return find_credentials(self.name, given, host=host, variables=self.variables)
 
+    def has_login(self, host: str) -> bool:
+        """Tell whether there is a login for a server; nothing is sent."""
+        return self.credentials(None, host) is not None
+
     def topic(self, name: str) -> str:
         """Return the Kafka topic of what a user calls a topic; regular expressions and full names stay as they are."""
         return name if name.startswith((self.prefix, "^")) else self.prefix + name

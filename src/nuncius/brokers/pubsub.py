@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from nuncius.brokers.profile import Profile
+from nuncius.streams.pubsub.login import is_login_kept
 
 
 class PubSub(Profile):
@@ -25,3 +26,7 @@ class PubSub(Profile):
 
     topic_projects: ClassVar[tuple[tuple[str, str], ...]] = ()
     """In which project a topic is, by the beginning of its name; none where subscriptions are named themselves."""
+
+    def has_login(self, host: str) -> bool:
+        """See `Profile.has_login`. A machine in Google's cloud may have one that nothing here tells of."""
+        return is_login_kept()

@@ -28,8 +28,8 @@ def command(as_json: bool) -> None:
         if security.mechanism and not profile.login_required:
             login = f"{login}, or none"
         try:
-            found = profile.credentials(None, (servers or "").partition(":")[0])
-            have = "none needed" if security.mechanism is None else "yes" if found else "no"
+            has = profile.has_login((servers or "").partition(":")[0])
+            have = "none needed" if security.mechanism is None else "yes" if has else "no"
         except NunciusError as error:
             have = "?"
             troubles[str(error)] = None

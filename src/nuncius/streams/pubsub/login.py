@@ -124,6 +124,16 @@ def find_google_login(given: Any = None) -> GoogleLogin:
     return _kept() or _default()
 
 
+def is_login_kept() -> bool:
+    """Tell whether the environment or a file on this machine has a login; nothing is sent and nothing loaded."""
+    gcloud = Path(os.environ.get("CLOUDSDK_CONFIG") or Path.home() / ".config" / "gcloud")
+    return bool(
+        os.environ.get(_VARIABLE)
+        or any(stored_table(service)[0].get("refresh_token") for service in _SERVICES)
+        or (gcloud / "application_default_credentials.json").is_file()
+    )
+
+
 def log_in(
     client_id: str,
     client_secret: str,
