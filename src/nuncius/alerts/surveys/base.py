@@ -6,6 +6,7 @@ group ``nuncius.surveys``; an entry names an instance of `Survey`.
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -110,6 +111,8 @@ class Survey(ABC):
             file_name = None
             if isinstance(value, dict):
                 file_name, value = value.get("fileName"), value.get("stampData")
+            if isinstance(value, str):
+                value = _bytes(value)
             if isinstance(value, bytes) and value:
                 found[kind] = Cutout(kind, value, file_name if isinstance(file_name, str) else None)
         return Cutouts(**found)
@@ -117,6 +120,14 @@ class Survey(ABC):
     def annotations(self, packet: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """Find what a broker added, by broker."""
         return {}
+
+
+def _bytes(text: str) -> bytes | None:
+    """Return the bytes that JSON holds as base64, for it has none of its own; None if it is something else."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
 
 
 class CandidateSurvey(Survey):
