@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nuncius.sandbox.front import KafkaFront
     from nuncius.sandbox.kowalski import SandboxKowalski
     from nuncius.sandbox.loci import SyntheticLocus, synthetic_loci
+    from nuncius.sandbox.pubsub import SandboxPubSub
     from nuncius.sandbox.sky import SyntheticSky, synthetic_alerts
     from nuncius.sandbox.store import SandboxStore
 
@@ -31,6 +32,7 @@ __all__ = [
     "SandboxDServer",
     "SandboxKafka",
     "SandboxKowalski",
+    "SandboxPubSub",
     "SandboxStore",
     "SyntheticLocus",
     "SyntheticSky",
@@ -44,6 +46,7 @@ _LATER = {
     "SandboxAntares": "nuncius.sandbox.antares",
     "SandboxDServer": "nuncius.sandbox.dserver",
     "SandboxKowalski": "nuncius.sandbox.kowalski",
+    "SandboxPubSub": "nuncius.sandbox.pubsub",
     "SandboxStore": "nuncius.sandbox.store",
     "SyntheticLocus": "nuncius.sandbox.loci",
     "SyntheticSky": "nuncius.sandbox.sky",
@@ -61,6 +64,7 @@ class Sandbox:
         self._antares: SandboxAntares | None = None
         self._store: SandboxStore | None = None
         self._dserver: SandboxDServer | None = None
+        self._pubsub: SandboxPubSub | None = None
 
     @property
     def kafka(self) -> SandboxKafka:
@@ -123,8 +127,26 @@ class Sandbox:
             self._dserver = SandboxDServer(store=self.store)
         return self._dserver
 
+    @property
+    def pubsub(self) -> SandboxPubSub:
+        """A Google Pub/Sub, with the topics of Pitt-Google and a subscription to one of them.
+
+        Raises
+        ------
+        MissingExtraError
+            If google-cloud-pubsub is not installed.
+        """
+        if self._pubsub is None:
+            from nuncius.sandbox.pubsub import SandboxPubSub
+
+            self._pubsub = SandboxPubSub()
+        return self._pubsub
+
     def close(self) -> None:
         """Stop all services."""
+        if self._pubsub is not None:
+            self._pubsub.close()
+            self._pubsub = None
         if self._dserver is not None:
             self._dserver.close()
             self._dserver = None
@@ -150,7 +172,7 @@ class Sandbox:
         self.close()
 
     def __repr__(self) -> str:
-        services = (self._kafka, self._kowalski, self._antares, self._store, self._dserver)
+        services = (self._kafka, self._kowalski, self._antares, self._store, self._dserver, self._pubsub)
         running = [repr(service) for service in services if service is not None]
         return f"<Sandbox: {', '.join(running) or 'nothing started yet'}>"
 

@@ -1,7 +1,7 @@
 """Fixtures for the tests of programs that use nuncius.
 
-`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka`, `nuncius_antares`, `nuncius_store` and
-`nuncius_dserver` are its services. Nothing is imported or started before a test asks for it.
+`nuncius_sandbox` is a sandbox for the whole session, `nuncius_kafka`, `nuncius_antares`, `nuncius_store`,
+`nuncius_dserver` and `nuncius_pubsub` are its services. Nothing is imported or started before a test asks for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxDServer, SandboxKafka, SandboxStore
+    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxDServer, SandboxKafka, SandboxPubSub, SandboxStore
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +53,12 @@ def nuncius_dserver(nuncius_sandbox: Sandbox) -> Iterator[SandboxDServer]:
     dserver.reset()
     yield dserver
     dserver.reset()
+
+
+@pytest.fixture
+def nuncius_pubsub(nuncius_sandbox: Sandbox) -> Iterator[SandboxPubSub]:
+    """Give the sandbox's Pub/Sub server, with empty topics; its faults are cleared after the test."""
+    pubsub = nuncius_sandbox.pubsub
+    pubsub.reset()
+    yield pubsub
+    pubsub.reset()
