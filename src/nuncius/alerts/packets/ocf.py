@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nuncius.alerts.packets import compression
+from nuncius.alerts.packets.compiled import decoder
 from nuncius.alerts.packets.schemas import prepare_schema_text
 from nuncius.errors import PacketError
 
@@ -105,6 +106,10 @@ def read_container(raw: bytes) -> Container:
     sync = raw[header.size : header.size + _SYNC_SIZE]
     if len(sync) < _SYNC_SIZE:
         raise _cut(len(raw))
+    compiled = decoder()
+    lone = None if compiled is None else compiled.lone_block(raw, header.size)
+    if lone is not None:  # as one alert comes; what is anything else is looked at below
+        return Container(header=header, blocks=(lone,))
     blocks = []
     position = header.size + _SYNC_SIZE
     end_of_data = len(raw)

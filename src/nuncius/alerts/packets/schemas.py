@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from nuncius.alerts.packets.compiled import program_of
 from nuncius.errors import ConfigurationError, SchemaError
 
 MAX_DEPTH = 64
@@ -59,6 +60,13 @@ class WriterSchema:
     digest: bytes = field(repr=False)
     _clean: Any = field(repr=False, compare=False)
     _beginnings: dict[frozenset[str], WriterSchema] = field(default_factory=dict, repr=False, compare=False)
+    _programs: dict[frozenset[str] | None, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def program(self, names: frozenset[str] | None = None) -> Any:
+        """Return the program for the compiled decoder, for all fields or for those named; None if there is none."""
+        if names not in self._programs:
+            self._programs[names] = program_of(self.parsed, names)
+        return self._programs[names]
 
     def beginning(self, names: frozenset[str]) -> WriterSchema:
         """Return the schema cut off behind the last of the fields named.
@@ -74,6 +82,9 @@ class WriterSchema:
             found = prepare_schema({**self._clean, "fields": fields[: last + 1]})
             self._beginnings[names] = found
         return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return prepare_schema, (self._clean,)
 
 
 @runtime_checkable

@@ -1,0 +1,189 @@
+"""Schemas as programs for the compiled decoder, where there is one; fastavro reads the same without it.
+
+A program is a list of nodes that `_avro.c` walks over. With names it is a projection: what is not named is passed over, and
+behind the last name nothing is looked at.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from functools import cache
+from typing import Any
+
+_PRIMITIVES = {"null": 0, "boolean": 1, "int": 2, "long": 2, "float": 3, "double": 4, "bytes": 5, "string": 6}
+_FIXED, _ENUM, _ARRAY, _MAP, _UNION, _RECORD = range(7, 13)
+_SIZES = {0: (0, 0), 1: (1, 1), 3: (4, 4), 4: (8, 8)}  # those that don't vary, and the least
+_SWITCH = "NUNCIUS_COMPILED"
+
+
+@cache
+def decoder() -> Any:
+    """Return the compiled module; None if it was not built, or is switched off by NUNCIUS_COMPILED=0."""
+    if os.environ.get(_SWITCH, "").strip() == "0":
+        return None
+    try:
+        return importlib.import_module("nuncius.alerts.packets._avro")
+    except ImportError:
+        return None
+
+
+def program_of(schema: Any, names: frozenset[str] | None = None) -> Any:
+    """Make the program of a writer schema.
+
+    Parameters
+    ----------
+    schema : object
+        As fastavro has parsed it.
+    names : frozenset of str, optional
+        The fields to be decoded, such as ``objectId`` or ``candidate.ra``; by default all.
+
+    Returns
+    -------
+    Program or None
+        None if there is no compiled decoder, or the schema has something that it doesn't know.
+    """
+    module = decoder()
+    if module is None:
+        return None
+    try:
+        return module.Program(_Compiler().compile(schema, names))
+    except _UnknownError:
+        return None
+
+
+class _UnknownError(Exception):
+    """Something in a schema that only fastavro knows."""
+
+
+class _Compiler:
+    """Makes the nodes of one schema."""
+
+    def __init__(self) -> None:
+        from fastavro.read import LOGICAL_READERS
+
+        self._converters = LOGICAL_READERS
+        self._nodes: list[Any] = []
+        self._definitions: dict[str, Any] = {}
+        self._known: dict[tuple[str, frozenset[str] | None], int] = {}
+
+    def compile(self, schema: Any, names: frozenset[str] | None) -> list[Any]:
+        self._define(schema)
+        self._node(schema, names, stops=names is not None)
+        return self._nodes
+
+    def _define(self, schema: Any) -> None:
+        """Note the named types, which may be used before the place where a projection comes to their definition."""
+        if isinstance(schema, list):
+            for branch in schema:
+                self._define(branch)
+        elif isinstance(schema, dict):
+            if schema.get("type") in {"record", "error", "enum", "fixed"}:
+                self._definitions[schema["name"]] = schema
+            for key in ("type", "items", "values"):
+                self._define(schema.get(key))
+            for item in schema.get("fields", ()):
+                self._define(item["type"])
+
+    def _node(self, schema: Any, names: frozenset[str] | None, *, stops: bool = False) -> int:
+        """Add the node of a type, and those below it; return its number."""
+        if isinstance(schema, str):
+            if schema in _PRIMITIVES:
+                return self._add(_PRIMITIVES[schema], *_SIZES.get(_PRIMITIVES[schema], (-1, 1)))
+            if schema not in self._definitions:
+                raise _UnknownError(schema)
+            return self._node(self._definitions[schema], names)
+        if isinstance(schema, list):
+            return self._union(schema, names)
+        kind = schema["type"]
+        if not isinstance(kind, str):
+            return self._node(kind, names)
+        name = schema.get("name")
+        if kind in {"record", "error", "enum", "fixed"} and (name, names) in self._known:
+            return self._known[name, names]
+        logical = schema.get("logicalType")
+        convert = self._converters.get(f"{kind}-{logical}") if logical else None
+        if kind in _PRIMITIVES:
+            number = _PRIMITIVES[kind]
+            return self._add(number, *_SIZES.get(number, (-1, 1)), convert=convert, schema=schema)
+        if kind in {"record", "error"}:
+            return self._record(schema, names, stops=stops)
+        if kind == "enum":
+            found = self._add(_ENUM, -1, 1, names=tuple(schema["symbols"]), convert=convert, schema=schema)
+        elif kind == "fixed":
+            size = int(schema["size"])
+            found = self._add(_FIXED, size, size, convert=convert, schema=schema)
+        elif kind in {"array", "map"}:
+            number = self._reserve()
+            item = self._node(schema["items" if kind == "array" else "values"], names)
+            what = _ARRAY if kind == "array" else _MAP
+            return self._put(number, what, -1, 1, children=(item,), convert=convert, schema=schema)
+        else:
+            raise _UnknownError(kind)
+        self._known[name, names] = found
+        return found
+
+    def _union(self, branches: list[Any], names: frozenset[str] | None) -> int:
+        number = self._reserve()
+        children = tuple(self._node(branch, names) for branch in branches)
+        least = 1 + min((self._least(child) for child in children), default=0)
+        return self._put(number, _UNION, -1, least, children=children)
+
+    def _record(self, schema: Any, names: frozenset[str] | None, *, stops: bool) -> int:
+        number = self._reserve()
+        self._known[schema["name"], names] = number
+        fields = schema["fields"]
+        wanted = [_below(item["name"], names) for item in fields]
+        children = tuple(
+            self._node(item["type"], below or None) for item, below in zip(fields, wanted, strict=True)
+        )
+        sizes = [self._nodes[child][5] if self._nodes[child] else -1 for child in children]
+        looked_at = len(fields)
+        if stops:
+            looked_at = max((at + 1 for at, below in enumerate(wanted) if below is not None), default=0)
+        return self._put(
+            number,
+            _RECORD,
+            sum(sizes) if all(size >= 0 for size in sizes) else -1,
+            sum(self._least(child) for child in children),
+            children=children,
+            names=tuple(item["name"] for item in fields),
+            wanted=bytes(below is not None for below in wanted),
+            looked_at=looked_at,
+        )
+
+    def _least(self, child: int) -> int:
+        """Return the least size of a value; of a record that is still being made, and so contains itself, 0."""
+        return self._nodes[child][6] if self._nodes[child] else 0
+
+    def _reserve(self) -> int:
+        self._nodes.append(None)
+        return len(self._nodes) - 1
+
+    def _add(self, kind: int, fixed: int, least: int, **more: Any) -> int:
+        return self._put(self._reserve(), kind, fixed, least, **more)
+
+    def _put(
+        self,
+        number: int,
+        kind: int,
+        fixed: int,
+        least: int,
+        *,
+        children: tuple[int, ...] = (),
+        names: tuple[str, ...] = (),
+        wanted: bytes = b"",
+        looked_at: int = 0,
+        convert: Any = None,
+        schema: Any = None,
+    ) -> int:
+        self._nodes[number] = (kind, children, names, wanted, looked_at, fixed, least, convert, schema)
+        return number
+
+
+def _below(name: str, names: frozenset[str] | None) -> frozenset[str] | None:
+    """Return what is wanted below a field: nothing named in it (all), some names, or None if it is not wanted at all."""
+    if names is None or name in names:
+        return frozenset()
+    inner = frozenset(other[len(name) + 1 :] for other in names if other.startswith(f"{name}."))
+    return inner or None
