@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_END = b"END".ljust(80)
+_HEADER_BYTES = 10 * 2880
+_PIXELS = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_SCALING = frozenset(
+    {b"BSCALE  ", b"BZERO   ", b"BLANK   ", b"GROUPS  ", b"PCOUNT  ", b"GCOUNT  ", b"XTENSION"}
+)
+_DECISIVE = _SCALING | {b"SIMPLE  ", b"BITPIX  ", b"NAXIS   ", b"NAXIS1  ", b"NAXIS2  "}
 # What astropy raises on damaged files.
 _FITS_FAULTS = (
     OSError,
@@ -67,6 +74,9 @@ class Cutout:
         """
         import numpy as np
 
+        plain = _plain_image(self.fits)
+        if plain is not None:
+            return plain
         data = self._read(lambda hdu: hdu.data)
         if data is None or data.ndim != 2:
             raise PacketError(f"the {self.kind} cutout holds no 2-D image")
@@ -97,6 +107,48 @@ class Cutout:
             raise PacketError(f"the {self.kind} cutout is no readable FITS file: {error}") from error
         except fits.VerifyError as error:
             raise PacketError(f"the {self.kind} cutout is no valid FITS file: {error}") from error
+
+
+def _plain_image(fits: bytes) -> np.ndarray[Any, Any] | None:
+    """Read the image of a file that holds one and nothing unusual, as cutouts do: astropy takes forty times as long.
+
+    Anything else (scaled, blank or missing values, other axes, extensions, damage) gives None, and astropy reads it.
+
+    Source: FITS Standard 4.0, sections 4.4.1 and 5.
+    """
+    import numpy as np
+
+    cards: dict[bytes, bytes] = {}
+    for begin in range(0, min(len(fits), _HEADER_BYTES) - 79, 80):
+        card = fits[begin : begin + 80]
+        if card == _END:
+            break
+        name = card[:8]
+        if name in _DECISIVE and (name in cards or card[8:10] != b"= "):
+            return None
+        cards[name] = card[10:]
+    else:
+        return None
+    try:
+        bitpix, naxis, width, height = (
+            int(cards[name].partition(b"/")[0])
+            for name in (b"BITPIX  ", b"NAXIS   ", b"NAXIS1  ", b"NAXIS2  ")
+        )
+    except (KeyError, ValueError):
+        return None
+    kind = _PIXELS.get(bitpix)
+    begin = -(-(begin + 80) // 2880) * 2880
+    if (
+        kind is None
+        or naxis != 2
+        or min(width, height) < 1
+        or cards.get(b"SIMPLE  ", b"").partition(b"/")[0].strip() != b"T"
+        or cards.keys() & _SCALING
+        or len(fits) - begin < width * height * abs(bitpix) // 8
+    ):
+        return None
+    pixels = np.frombuffer(fits, kind, width * height, begin).reshape(height, width)
+    return pixels.astype(pixels.dtype.newbyteorder("="))
 
 
 @dataclass(frozen=True, slots=True)
