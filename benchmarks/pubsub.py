@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Scale
 
-_PATH = "projects/nuncius-sandbox/subscriptions/ztf-loop"
+_PATH, _WARM_PATH = (f"projects/nuncius-sandbox/subscriptions/{name}" for name in ("ztf-loop", "ztf-lite"))
+_WARM = 50
 _SETTINGS = "NUNCIUS_PITTGOOGLE_PYTHON", "NUNCIUS_TOM_PITTGOOGLE_PYTHON"
 
 _SERVER = """
@@ -38,135 +39,130 @@ for line in sys.stdin:
         count = int(line.split()[1])
         server.reset()
         server.publish("ztf-loop", [some[number % len(some)] for number in range(count)])
+        server.create_subscription("ztf-lite")
+        server.publish("ztf-lite", some[:50])
         print("filled", flush=True)
     else:
         print(server.counts().acknowledged, flush=True)
 """
 
-# What all sides have: the number of messages, and a clock that starts when all is imported, before the subscription is
-# opened, and stops when the last acknowledgement is away.
-_CLOCK = """
+# What all sides have. Each reads a few alerts of another subscription first, so that all is imported and connected once;
+# then its clock runs until its last acknowledgement is away.
+_AROUND = """
 import json, os, sys, threading, time
-count = int(sys.argv[1])
-path = sys.argv[2]
-begin, seen, lock = [], [], threading.Lock()
+path, warm_path, count, warm_count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+seen, lock = [], threading.Lock()
 
-def start():
-    begin.extend((time.perf_counter(), time.process_time()))
+{program}
 
-def came(fields=None):
-    if fields is not None:
-        seen.append(fields)
-
-def report():
-    wall, cpu = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    print(json.dumps({"rate": count / wall, "cpu_us": cpu / count * 1e6, "seen": sorted(seen)[:count]}), flush=True)
+read(warm_path, warm_count)
+seen.clear()
+wall, cpu = time.perf_counter(), time.process_time()
+read(path, count)
+wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+print(json.dumps({{"rate": count / wall, "cpu_us": cpu / count * 1e6, "seen": sorted(seen)[:count]}}), flush=True)
 """
 
 _GOOGLE = """
 from google.cloud import pubsub_v1
 import fastavro, io
-number, done = [0], threading.Event()
 
-def each(message):
-    fields = None
-    if READ:
-        alert = next(fastavro.reader(io.BytesIO(message.data)))
-        candidate = alert["candidate"]
-        fields = [alert["objectId"], candidate["ra"], candidate["dec"], candidate["magpsf"]]
-    with lock:
-        came(fields)
-        number[0] += 1
-    message.ack()
-    if number[0] >= count:
-        done.set()
+def read(path, count):
+    number, done = [0], threading.Event()
 
-client = pubsub_v1.SubscriberClient()
-start()
-future = client.subscribe(path, each)
-done.wait(300)
-future.cancel()
-future.result()
-report()
+    def each(message):
+        if READ:
+            alert = next(fastavro.reader(io.BytesIO(message.data)))
+            candidate = alert["candidate"]
+            seen.append([alert["objectId"], candidate["ra"], candidate["dec"], candidate["magpsf"]])
+        message.ack()
+        with lock:
+            number[0] += 1
+            if number[0] >= count:
+                done.set()
+
+    future = pubsub_v1.SubscriberClient().subscribe(path, each)
+    done.wait(300)
+    future.cancel()
+    future.result()
 """
 
 _OURS = """
 from nuncius import open_stream
-from nuncius.streams.pubsub import Client, Server
-Client(Server(os.environ["PUBSUB_EMULATOR_HOST"])).close()
-_, project, _, name = path.split("/")
-start()
-with open_stream(f"pubsub://{project}/{name}", stop=count) as stream:
-    for batch in stream.batches(500):
-        for alert in batch:
-            came([alert.object_id, alert.ra, alert.dec, alert.mag] if READ else None)
-report()
+
+def read(path, count):
+    _, project, _, name = path.split("/")
+    with open_stream(f"pubsub://{project}/{name}", stop=count) as stream:
+        for batch in stream.batches(500):
+            for alert in batch:
+                if READ:
+                    seen.append([alert.object_id, alert.ra, alert.dec, alert.mag])
 """
 
 _FULL = """
 from nuncius import open_stream
-from nuncius.streams.pubsub import Client, Server
-Client(Server(os.environ["PUBSUB_EMULATOR_HOST"])).close()
-_, project, _, name = path.split("/")
-start()
-with open_stream(f"pubsub://{project}/{name}", stop=count) as stream:
-    for batch in stream.batches(500):
-        for alert in batch:
-            candidate = alert.packet["candidate"]
-            came([alert.packet["objectId"], candidate["ra"], candidate["dec"], candidate["magpsf"]])
-report()
+
+def read(path, count):
+    _, project, _, name = path.split("/")
+    with open_stream(f"pubsub://{project}/{name}", stop=count) as stream:
+        for batch in stream.batches(500):
+            for alert in batch:
+                packet = alert.packet
+                candidate = packet["candidate"]
+                seen.append([packet["objectId"], candidate["ra"], candidate["dec"], candidate["magpsf"]])
 """
 
 # The bound: the bytes as gRPC gives them and protobuf parses them, acknowledged, and nothing else.
 _BARE = """
 from nuncius.streams.pubsub import Client, Server
-client = Client(Server(os.environ["PUBSUB_EMULATOR_HOST"]))
-request = client.types.StreamingPullRequest.pb()(
-    subscription=path, stream_ack_deadline_seconds=60, max_outstanding_messages=1000, max_outstanding_bytes=100 << 20)
-start()
-pull, number, ids = client.pull(request), 0, []
-for response in pull:
-    for item in response.received_messages:
-        came()
-        item.message.data
-        ids.append(item.ack_id)
-        number += 1
-    if len(ids) >= 200 or number >= count:
-        client.call("Acknowledge", path, 30, subscription=path, ack_ids=ids)
-        ids = []
-    if number >= count:
-        break
-report()
-pull.end()
+
+def read(path, count):
+    client = Client(Server(os.environ["PUBSUB_EMULATOR_HOST"]))
+    request = client.types.StreamingPullRequest.pb()(
+        subscription=path, stream_ack_deadline_seconds=60, max_outstanding_messages=1000,
+        max_outstanding_bytes=100 << 20)
+    pull, number, ids = client.pull(request), 0, []
+    for response in pull:
+        for item in response.received_messages:
+            item.message.data
+            ids.append(item.ack_id)
+            number += 1
+        if len(ids) >= 200 or number >= count:
+            client.call("Acknowledge", path, 30, subscription=path, ack_ids=ids)
+            ids = []
+        if number >= count:
+            break
+    pull.end()
+    client.close()
 """
 
 _PITTGOOGLE = """
 import google.auth.credentials
 import pittgoogle
 from google.cloud import pubsub_v1
-number, done = [0], threading.Event()
 
-def each(alert):
-    alert.schema_name = "ztf"
-    content = alert.dict
-    candidate = content["candidate"]
-    with lock:
-        came([content["objectId"], candidate["ra"], candidate["dec"], candidate["magpsf"]])
-        number[0] += 1
-    if number[0] >= count:
-        done.set()
-    return pittgoogle.pubsub.Response(ack=True, result=None)
+def read(path, count):
+    number, done = [0], threading.Event()
 
-name = path.rpartition("/")[2]
-auth = pittgoogle.Auth(GOOGLE_CLOUD_PROJECT=path.split("/")[1])
-object.__setattr__(auth, "_credentials", google.auth.credentials.AnonymousCredentials())
-subscription = pittgoogle.Subscription(name, auth=auth, schema_name="ztf", client=pubsub_v1.SubscriberClient())
-consumer = pittgoogle.Consumer(subscription=subscription, msg_callback=each)
-start()
-consumer.stream(block=False)
-done.wait(300)
-consumer.stop()
-report()
+    def each(alert):
+        alert.schema_name = "ztf"
+        content = alert.dict
+        candidate = content["candidate"]
+        seen.append([content["objectId"], candidate["ra"], candidate["dec"], candidate["magpsf"]])
+        with lock:
+            number[0] += 1
+            if number[0] >= count:
+                done.set()
+        return pittgoogle.pubsub.Response(ack=True, result=None)
+
+    auth = pittgoogle.Auth(GOOGLE_CLOUD_PROJECT=path.split("/")[1])
+    object.__setattr__(auth, "_credentials", google.auth.credentials.AnonymousCredentials())
+    subscription = pittgoogle.Subscription(
+        path.rpartition("/")[2], auth=auth, schema_name="ztf", client=pubsub_v1.SubscriberClient())
+    consumer = pittgoogle.Consumer(subscription=subscription, msg_callback=each)
+    consumer.stream(block=False)
+    done.wait(300)
+    consumer.stop()
 """
 
 _TOM_PITTGOOGLE = """
@@ -184,13 +180,12 @@ settings.configure(
 from tom_pittgoogle.consumer_stream_python import ConsumerStreamPython
 
 def each(alert, **parameters):
-    came([alert["objectId"], alert["ra"], alert["dec"], alert["magpsf"]])
+    seen.append([alert["objectId"], alert["ra"], alert["dec"], alert["magpsf"]])
     return True
 
-consumer = ConsumerStreamPython(path.rpartition("/")[2])
-start()
-consumer.stream_alerts(user_callback=each, max_results=count, timeout=10, max_backlog=1000)
-report()
+def read(path, count):
+    consumer = ConsumerStreamPython(path.rpartition("/")[2])
+    consumer.stream_alerts(user_callback=each, max_results=count, timeout=10, max_backlog=1000)
 """
 
 _GOOGLE_PLAIN, _OURS_PLAIN, _BARE_PLAIN = (
@@ -237,7 +232,15 @@ class _Place:
                 "GOOGLE_CLOUD_PROJECT": project,
             }
             done = subprocess.run(
-                [python, "-c", _CLOCK + program, str(self.count), _PATH],
+                [
+                    python,
+                    "-c",
+                    _AROUND.format(program=program),
+                    _PATH,
+                    _WARM_PATH,
+                    str(self.count),
+                    str(_WARM),
+                ],
                 env=environment,
                 stdout=subprocess.PIPE,
                 text=True,
