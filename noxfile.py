@@ -12,7 +12,8 @@ nox.options.sessions = ["lint", "types", "imports", "docs", "tests"]
 nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13"]
-PEERS = ["kafka", "penquins", "mongodb", "hop", "antares", "dserver", "lsdb", "stores", "stores_google"]
+PEERS = ["kafka", "penquins", "mongodb", "hop", "antares", "dserver", "lsdb", "stores", "stores_google",
+         "pittgoogle", "tom"]  # fmt: skip
 TOOLS = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["dev"]
 
 
@@ -133,6 +134,20 @@ def lsdb(session):
     """What is exported, read and cross-matched by lsdb on a Dask cluster."""
     session.install("-e", ".[test]", "lsdb>=0.6")
     run_peer(session, "lsdb")
+
+
+@nox.session
+def pittgoogle(session):
+    """The real pittgoogle-client on the sandbox's Pub/Sub server."""
+    session.install("-e", ".[test]", "pittgoogle-client==0.3.23")
+    run_peer(session, "pittgoogle")
+
+
+@nox.session
+def tom(session):
+    """Real TOM projects on three generations of the TOM Toolkit, in a real browser (chromium)."""
+    session.install("-e", ".[test]", "uv", "playwright")
+    run_peer(session, "tom")
 
 
 @nox.session
