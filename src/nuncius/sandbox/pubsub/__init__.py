@@ -13,14 +13,15 @@ has not: pushing, exactly-once delivery, schemas, access rights.
 from __future__ import annotations
 
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from nuncius._core.lazy import require
 from nuncius.errors import ConfigurationError
-from nuncius.sandbox.pubsub.faults import PubSubFault, PubSubRequest
-from nuncius.sandbox.pubsub.server import BROKEN, MOST_RESPONSE_BYTES, PubSubServer
+from nuncius.sandbox.pubsub.controls import PubSubControls
+from nuncius.sandbox.pubsub.faults import PubSubRequest
+from nuncius.sandbox.pubsub.login import SandboxGoogleLogin
+from nuncius.sandbox.pubsub.server import MOST_RESPONSE_BYTES, PubSubServer
 from nuncius.sandbox.pubsub.values import AlreadyThereError, Counts, SubscriptionConfig
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from nuncius.sandbox.front.certificates import Certificate
 
-__all__ = ["AlreadyThereError", "Counts", "PubSubRequest", "SandboxPubSub"]
+__all__ = ["AlreadyThereError", "Counts", "PubSubRequest", "SandboxGoogleLogin", "SandboxPubSub"]
 
 PITTGOOGLE_TOPICS = {
     "ardent-cycling-243415": ("ztf-loop", "ztf-alerts", "ztf-lite", "lvk-alerts"),
@@ -40,7 +41,7 @@ _BATCH = 500
 _BATCH_BYTES = 8_000_000
 
 
-class SandboxPubSub:
+class SandboxPubSub(PubSubControls):
     """A Google Pub/Sub server on loopback; it is ready when it is made.
 
     At the start there are the topics of Pitt-Google in its projects, and in `project` the subscription ``ztf-loop`` to
@@ -90,14 +91,15 @@ class SandboxPubSub:
         self.tokens: set[str] | None = set(tokens) if tokens is not None else None
         self.ca_file: Path | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._login: SandboxGoogleLogin | None = None
         if tls:
             self.tokens = self.tokens if self.tokens is not None else {"ya29.sandbox-token"}
-        self._server = PubSubServer(
+        server = PubSubServer(
             port=port,
             certificate=self._make_certificate(certificate) if tls else None,
-            accepts=None if self.tokens is None else lambda token: token in (self.tokens or ()),
+            accepts=None if self.tokens is None else self._accepts,
         )
-        self._state = self._server.state
+        super().__init__(server, self.subscription_path)
         self._fill()
 
     def _make_certificate(self, kind: Certificate) -> tuple[bytes, bytes]:
@@ -108,6 +110,9 @@ class SandboxPubSub:
         self.ca_file, own = make_certificates(Path(self._folder.name), kind)
         key, begin, chain = own.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
         return key, begin + chain
+
+    def _accepts(self, token: str) -> bool:
+        return token in (self.tokens or ()) or (self._login is not None and self._login.is_signed(token))
 
     def _fill(self) -> None:
         self.create_pittgoogle_topics()
@@ -148,7 +153,17 @@ class SandboxPubSub:
     @property
     def subscription_path(self) -> str:
         """The path of `subscription`."""
-        return self._subscription_path(self.subscription)
+        return f"projects/{self.project}/subscriptions/{self.subscription}"
+
+    @property
+    def login(self) -> SandboxGoogleLogin:
+        """Where a person logs in, and where tokens for this server come from; it starts when it is first touched.
+
+        Whoever shall be asked for them needs a server with `tls`, or with `tokens`.
+        """
+        if self._login is None:
+            self._login = SandboxGoogleLogin(self.tokens if self.tokens is not None else set(), self.project)
+        return self._login
 
     # Topics, subscriptions, messages ----------------------------------------------------------------------------------
 
@@ -225,7 +240,7 @@ class SandboxPubSub:
             If the filter is none.
         """
         config = SubscriptionConfig(
-            self._subscription_path(name),
+            self._path_of(name),
             self._ensure_topic(topic or name.rpartition("/")[2]),
             filter=filter,
             ack_deadline_s=ack_deadline_s,
@@ -285,116 +300,6 @@ class SandboxPubSub:
                 batch, size = [], 0
         return ids + self._state.publish(path, batch, published=published)
 
-    # What happened ----------------------------------------------------------------------------------------------------
-
-    def counts(self, subscription: str | None = None) -> Counts:
-        """Return what became of the messages of a subscription; by default of `subscription`.
-
-        Raises
-        ------
-        NotFoundError
-            If there is none.
-        """
-        with self._state.changed:
-            return self._state.subscription(
-                self._subscription_path(subscription or self.subscription)
-            ).counts()
-
-    @property
-    def requests(self) -> list[PubSubRequest]:
-        """The calls that arrived, in that order; the last 100,000."""
-        return list(self._server.faults.requests)
-
-    @property
-    def open_streams(self) -> int:
-        """How many StreamingPull calls are open."""
-        return len(self._server.streams)
-
-    # Faults -----------------------------------------------------------------------------------------------------------
-
-    def fail(
-        self,
-        rpc: str,
-        code: str,
-        *,
-        times: int | None = 1,
-        text: str = "a fault on demand",
-        after: int = 0,
-        done: bool = False,
-    ) -> None:
-        """Let the next calls fail.
-
-        Parameters
-        ----------
-        rpc : str
-            Which: ``Publish``, ``Acknowledge``, ``StreamingPull`` ...
-        code : str
-            With which of gRPC's codes: ``UNAVAILABLE``, ``PERMISSION_DENIED`` ...
-        times : int or None
-            How many calls; None: all that come.
-        text : str
-            What it says.
-        after : int
-            A stream fails after so many messages; 0: at once.
-        done : bool
-            Whether what was asked is done all the same, and only the answer gets lost.
-
-        Raises
-        ------
-        ConfigurationError
-            If there is no such call, or no such code.
-        """
-        known = [*self._server.calls, "StreamingPull"]
-        if rpc not in known:
-            raise ConfigurationError(f"rpc={rpc!r}: the calls are {', '.join(known)}")
-        self._server.faults.add(PubSubFault(rpc, code, text, times, after, done))
-
-    def drop_streams(self) -> None:
-        """End all open streams as a broken connection does."""
-        for stream in list(self._server.streams):
-            stream.fail(BROKEN)
-
-    def restart(self, *, down_s: float = 0.0) -> None:
-        """Break all connections, be gone for some seconds, and come back on the same port with all messages."""
-        self._server.stop()
-        time.sleep(down_s)
-        self._server.start()
-
-    def stall(self) -> None:
-        """Accept all calls from now on, and send no messages."""
-        self._server.stalled = True
-
-    def resume(self) -> None:
-        """Send messages again."""
-        self._server.stalled = False
-        with self._state.changed:
-            self._state.changed.notify_all()
-
-    def repeat(self, messages: int, subscription: str | None = None) -> None:
-        """Send each of the next messages twice at once."""
-        path = self._subscription_path(subscription or self.subscription)
-        self._state.subscription(path).repeats = messages
-
-    def advance(self, seconds: float) -> None:
-        """Put the server's clock forward: leases and waits end, and what is kept grows older."""
-        self._state.clock.advance(seconds)
-        with self._state.changed:
-            for queue in self._state.queues.values():
-                queue.settle()
-            self._state.changed.notify_all()
-
-    @property
-    def max_response_bytes(self) -> int:
-        """How many bytes of messages an answer has at most; a single message may have more.
-
-        By default a little less than 4 MiB: more than that is refused by clients that take their limits from gRPC.
-        """
-        return self._server.max_response_bytes
-
-    @max_response_bytes.setter
-    def max_response_bytes(self, most: int) -> None:
-        self._server.max_response_bytes = most
-
     # The end ----------------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
@@ -422,6 +327,9 @@ class SandboxPubSub:
 
     def close(self) -> None:
         """Stop it."""
+        if self._login is not None:
+            self._login.close()
+            self._login = None
         self._server.stop()
         if self._folder is not None:
             self._folder.cleanup()
@@ -438,9 +346,6 @@ class SandboxPubSub:
         return f"<SandboxPubSub {self.endpoint}>"
 
     # Names ------------------------------------------------------------------------------------------------------------
-
-    def _subscription_path(self, name: str) -> str:
-        return name if "/" in name else f"projects/{self.project}/subscriptions/{name}"
 
     def _topic_path(self, name: str) -> str:
         if "/" in name:

@@ -47,12 +47,10 @@ class Holder:
         self.messages = 0
         self.bytes = 0
 
-    def room(self, size: int) -> bool:
-        """Tell whether it may have one more; a message of any size goes to a holder that has none."""
-        if not self.messages:
-            return True
+    def has_room(self) -> bool:
+        """Tell whether it may have one more: as Google documents it, sending stops when the limit is reached or passed."""
         return (not self.max_messages or self.messages < self.max_messages) and (
-            not self.max_bytes or self.bytes + size <= self.max_bytes
+            not self.max_bytes or self.bytes < self.max_bytes
         )
 
 
@@ -161,7 +159,7 @@ class SubscriptionQueue:
                 self._finish(entry)
                 continue
             size += entry.message.size
-            if (leases and size > max_bytes) or not holder.room(entry.message.size):
+            if (leases and size > max_bytes) or not holder.has_room():
                 break
             self._ready.popleft()
             entry.attempts += 1
@@ -235,7 +233,9 @@ class SubscriptionQueue:
         return now
 
     def until_next(self) -> float:
-        """Return after how many seconds a lease or a wait ends."""
+        """Return after how many seconds a lease or a wait may end."""
+        while self._ends and self._ends[0][1] not in self._leases:
+            heapq.heappop(self._ends)
         heads = [heap[0][0] for heap in (self._ends, self._delayed) if heap]
         return max(0.0, min(heads) - self._clock()) if heads else _FOREVER_S
 
