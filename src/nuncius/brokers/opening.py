@@ -19,6 +19,7 @@ from nuncius.settings import data_dir, default_group, find_setting
 from nuncius.streams.bounds import parse_start, parse_stop
 from nuncius.streams.engine import Engine
 from nuncius.streams.merged import Merged
+from nuncius.streams.pubsub.plan import CONFIG as PUBSUB_CONFIG
 from nuncius.streams.quarantine import Quarantine
 from nuncius.streams.reading import PacketReader
 from nuncius.streams.rules import Rate, Rules, Seen
@@ -258,10 +259,14 @@ class _AsItCame:
 def _own_part(url: str, options: Options) -> Options:
     """Return what of the options of several streams is for one of them."""
     scheme = url.partition("://")[0]
+    of_pubsub = {name: value for name, value in (options.config or {}).items() if name in PUBSUB_CONFIG}
+    of_kafka = {name: value for name, value in (options.config or {}).items() if name not in of_pubsub}
     own = replace(
-        options, credentials=None if options.credentials is None else options.credentials.get(scheme)
+        options,
+        credentials=None if options.credentials is None else options.credentials.get(scheme),
+        config=of_pubsub if is_subscription(url) else of_kafka,
     )
-    if scheme == "replay":
+    if scheme in {"replay", "pubsub"}:
         return replace(own, group=None)  # the group is that of the brokers
     profile = profile_of(scheme)
     if profile is not None and not profile.tls:

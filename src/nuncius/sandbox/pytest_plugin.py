@@ -13,7 +13,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nuncius.sandbox import Sandbox, SandboxAntares, SandboxDServer, SandboxKafka, SandboxPubSub, SandboxStore
+    from nuncius.sandbox import (
+        Sandbox,
+        SandboxAntares,
+        SandboxDServer,
+        SandboxKafka,
+        SandboxPubSub,
+        SandboxStore,
+    )
 
 
 @pytest.fixture(scope="session")

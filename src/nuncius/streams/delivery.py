@@ -126,7 +126,8 @@ class MessageLedger(Ledger):
         self._counts[ticket.offset] -= 1
         if not self._counts[ticket.offset]:
             del self._counts[ticket.offset]
-            self._on_finish(ticket.offset)
+            if self.alive:  # else the same message may have come anew, after a seek
+                self._on_finish(ticket.offset)
         return True
 
     @property

@@ -319,6 +319,8 @@ class Engine:
             else:
                 self._pause(paused=full_since is not None)
                 self._accept(self._transport.receive(_FETCH, _SLICE_S))
+                if not self._book.waiting and self.has_room:
+                    self._transport.starve()
             self._store()
             if self._assigned_at is None and time.monotonic() - told_at > _UNASSIGNED_S:
                 told_at = time.monotonic()

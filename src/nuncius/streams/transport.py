@@ -128,6 +128,9 @@ class Transport(ABC):
     def resume(self) -> None:
         """Fetch again."""
 
+    def starve(self) -> None:
+        """Hear that nothing waits for the caller, who could take more."""
+
     @abstractmethod
     def close(self, positions: Mapping[Partition, int]) -> None:
         """Commit these positions, wait until that is confirmed, and leave."""

@@ -209,8 +209,12 @@ class Pull:
         finally:
             self.end()
 
+    def finish(self) -> None:
+        """Say that nothing more is asked for: what is under way still comes. Called from any thread."""
+        self._requests.put(None)
+
     def end(self) -> None:
         """End it; called from any thread."""
         self._ended = True
-        self._requests.put(None)
+        self.finish()
         self._call.cancel()

@@ -6,7 +6,9 @@ application default credentials, which may ask the metadata server of a cloud ma
 
 from __future__ import annotations
 
+import json
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -240,10 +242,9 @@ def oauth_client() -> tuple[str, str] | None:
 
 
 def _from_file(path: Path, source: str) -> GoogleLogin:
-    auth = require("google.auth", extra="pubsub")
     faults = require("google.auth.exceptions", extra="pubsub")
     try:
-        credentials, project = auth.load_credentials_from_file(str(path), scopes=[SCOPE])
+        credentials, project = _loaded(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError, faults.GoogleAuthError) as error:
         # The library's own text can quote the file, which holds a private key.
         reason = getattr(error, "strerror", None) or (
@@ -255,6 +256,29 @@ def _from_file(path: Path, source: str) -> GoogleLogin:
             position=str(path),
         ) from None
     return GoogleLogin(credentials, source, project)
+
+
+def _loaded(content: Any) -> tuple[Any, str | None]:
+    """Make credentials of the content of a key file."""
+    if not isinstance(content, dict):
+        raise TypeError("no mapping")
+    kind = content.get("type")
+    if kind == "service_account":
+        module = require("google.oauth2.service_account", extra="pubsub")
+        return module.Credentials.from_service_account_info(content, scopes=[SCOPE]), content.get(
+            "project_id"
+        )
+    if kind == "authorized_user":
+        module = require("google.oauth2.credentials", extra="pubsub")
+        found = module.Credentials.from_authorized_user_info(content, scopes=[SCOPE])
+        return found, content.get("quota_project_id")
+    # Workload identity and the like: google-auth warns of such files, since one from a stranger may lead tokens astray.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made: tuple[Any, str | None] = require("google.auth", extra="pubsub").load_credentials_from_dict(
+            content, scopes=[SCOPE]
+        )
+    return made
 
 
 def _kept() -> GoogleLogin | None:

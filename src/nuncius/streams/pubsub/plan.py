@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from nuncius.streams.bounds import Start
 
-_BOUNDS = {"lease_s": (10, 600), "max_messages": (1, 1_000_000), "max_bytes": (1, 2**40)}
+CONFIG = {"lease_s": (10, 600), "max_messages": (1, 1_000_000), "max_bytes": (1, 2**40)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,12 @@ def check_config(config: Mapping[str, Any] | None) -> dict[str, int]:
     """
     found = {}
     for name, value in (config or {}).items():
-        if name not in _BOUNDS:
+        if name not in CONFIG:
             raise ConfigurationError(
-                f"config={{{name!r}: …}} is not known for Pub/Sub; there are {', '.join(_BOUNDS)}",
+                f"config={{{name!r}: …}} is not known for Pub/Sub; there are {', '.join(CONFIG)}",
                 position=name,
             )
-        lowest, highest = _BOUNDS[name]
+        lowest, highest = CONFIG[name]
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
             raise ConfigurationError(
                 f"config={{{name!r}: {value!r}}}: give a whole number from {lowest} to {highest}",

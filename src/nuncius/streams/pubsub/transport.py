@@ -48,7 +48,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0  # between two attempts to reach th
 _STEADY_S = 60.0  # a connection that held so long did not fail at once
 _SILENT_S = 300.0  # a connection that is silent so long may be dead, and is opened anew
 _STARVED_S = 0.5
-_DRAINED_S, _DRAIN_S = 0.05, 0.5  # silence after which nothing more is under way, and how long we wait for it
+_DRAIN_S = 1.0  # for what is under way when we leave
 _LEAVE_S = 3.0  # for the last acknowledgements
 
 
@@ -127,9 +127,15 @@ class PubSubTransport(Transport):
             self._given_at = now
         elif now - self._given_at > self._plan.quiet_s and self._passing is None:
             return [End(*self._partition)]
-        elif now - self._given_at > _STARVED_S:
-            self._widen()
         return found
+
+    def starve(self) -> None:
+        """See `Transport.starve`: if the caller holds all that the server may send, let it send more."""
+        held = self._leases.count >= 0.9 * self._max_messages or self._leases.size >= 0.9 * self._max_bytes
+        if held and self._passing is None and time.monotonic() - self._given_at > _STARVED_S:
+            self._max_messages, self._max_bytes = 2 * self._max_messages, 2 * self._max_bytes
+            self._given_at = time.monotonic()
+            self._renew()
 
     def pause(self) -> None:
         """See `Transport.pause`: the server sends no more than we may hold, and that waits."""
@@ -221,7 +227,7 @@ class PubSubTransport(Transport):
                     service=self.service,
                     position=found.path,
                 )
-            if plan.reset or (found.created and plan.start.name == "time"):
+            if plan.reset or (found.created and plan.start.name in {"earliest", "time"}):
                 seek(client, self._path, plan.start, timeout_s)
 
     def _listen(self) -> None:
@@ -233,14 +239,15 @@ class PubSubTransport(Transport):
     def _hang_up(self, *, drain: bool = False) -> None:
         """End the streaming pull; first take what is under way, or it would be ours until its lease ends."""
         self._leaving.set()
-        end = time.monotonic() + (_DRAIN_S if drain and self._trouble is None else 0.0)
-        while (now := time.monotonic()) < end and now - max(self._heard_at, end - _DRAIN_S) < _DRAINED_S:
-            time.sleep(_DRAINED_S / 5)
-        if (pull := self._pull) is not None:
+        pull, listeners = self._pull, [thread for thread in self._threads if thread.name.endswith("listener")]
+        if pull is not None and drain and self._trouble is None:
+            pull.finish()
+            for thread in listeners:
+                thread.join(_DRAIN_S)
+        if pull is not None:
             pull.end()
-        for thread in self._threads:
-            if thread.name.endswith("listener"):
-                thread.join(_CALL_S)
+        for thread in listeners:
+            thread.join(_CALL_S)
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         with self._arrived:
             self._buffer.clear()
@@ -332,14 +339,6 @@ class PubSubTransport(Transport):
             with self._arrived:
                 self._trouble = error
                 self._arrived.notify()
-
-    def _widen(self) -> None:
-        """Ask for more, if the caller holds all that the server may send and wants to see more."""
-        held = self._leases.count >= 0.9 * self._max_messages or self._leases.size >= 0.9 * self._max_bytes
-        if held and self._passing is None:
-            self._max_messages, self._max_bytes = 2 * self._max_messages, 2 * self._max_bytes
-            self._given_at = time.monotonic()
-            self._renew()
 
     def _renew(self) -> None:
         if (pull := self._pull) is not None:
