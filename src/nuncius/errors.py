@@ -8,6 +8,7 @@
     ├── LoginError (PermissionError)         the service does not accept who we say we are
     ├── ForbiddenError (PermissionError)     the service knows us and refuses this
     ├── NotFoundError (LookupError)          no such topic, catalog, object or file
+    ├── AlreadyExistsError                   there is one of that name
     ├── UnreachableError (ConnectionError)   nobody answers
     │   └── TlsError                         the connection can't be secured
     ├── DeadlineError (TimeoutError)         the time that the caller gave is over
@@ -34,6 +35,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "AlreadyExistsError",
     "ConfigurationError",
     "DeadlineError",
     "FileChangedError",
@@ -128,6 +130,10 @@ class ForbiddenError(NunciusError, PermissionError):
 
 class NotFoundError(NunciusError, LookupError):
     """No such topic, catalog, object or file; the message names close matches."""
+
+
+class AlreadyExistsError(NunciusError):
+    """There is a topic or a subscription of that name."""
 
 
 class UnreachableError(NunciusError, ConnectionError):

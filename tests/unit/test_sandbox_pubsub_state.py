@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from nuncius.errors import ConfigurationError, FilterError, NotFoundError
+from nuncius.errors import AlreadyExistsError, ConfigurationError, FilterError, NotFoundError
 from nuncius.sandbox.pubsub.faults import PubSubFault, PubSubFaults
 from nuncius.sandbox.pubsub.state import PubSubState
 from nuncius.sandbox.pubsub.subscription import Holder
-from nuncius.sandbox.pubsub.values import AlreadyThereError, Clock, SubscriptionConfig, check_path
+from nuncius.sandbox.pubsub.values import Clock, SubscriptionConfig, check_path
 
 TOPIC = "projects/sky/topics/alerts"
 SUBSCRIPTION = "projects/sky/subscriptions/alerts"
@@ -371,7 +371,7 @@ def test_snapshots(state):
     assert take(queue) == []
     state.seek_to_snapshot(SUBSCRIPTION, "projects/sky/snapshots/now")
     assert data(take(queue)) == b"234"
-    with pytest.raises(AlreadyThereError):
+    with pytest.raises(AlreadyExistsError):
         state.create_snapshot("projects/sky/snapshots/now", SUBSCRIPTION)
     state.delete_snapshot("projects/sky/snapshots/now")
     with pytest.raises(NotFoundError, match="no snapshot"):
@@ -394,9 +394,9 @@ def test_a_snapshot_of_another_topic(state):
 
 def test_names(state):
     subscribe(state)
-    with pytest.raises(AlreadyThereError, match="topic projects/sky/topics/alerts exists"):
+    with pytest.raises(AlreadyExistsError, match="topic projects/sky/topics/alerts exists"):
         state.create_topic(TOPIC)
-    with pytest.raises(AlreadyThereError):
+    with pytest.raises(AlreadyExistsError):
         subscribe(state)
     with pytest.raises(NotFoundError, match="no topic"):
         state.create_subscription(

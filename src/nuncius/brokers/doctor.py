@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from nuncius.alerts import Alert, Origin
+from nuncius.alerts import Origin
+from nuncius.brokers.doctor_steps import Network, Verdict, in_order, verdict_of
 from nuncius.brokers.places import parse_place
-from nuncius.errors import NunciusError, PacketError, SchemaError, UnreachableError
+from nuncius.brokers.subscriptions import is_subscription
+from nuncius.errors import NunciusError, UnreachableError
 from nuncius.settings import default_group, find_setting
 from nuncius.streams.kafka.asking import Asker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from nuncius.alerts.packets import SchemaLike
     from nuncius.brokers.places import Place
     from nuncius.credentials import CredentialsLike
     from nuncius.streams.kafka import Connection
 
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How one step went.
-
-    Parameters
-    ----------
-    step : str
-        ``settings``, ``name``, ``network``, ``TLS``, ``login``, ``topic``, ``group`` or ``message``.
-    state : {"ok", "failed", "warning", "not tried"}
-        How it went.
-    text : str
-        What was seen.
-    cure : str
-        What to do, where it failed.
-    """
-
-    step: str
-    state: Literal["ok", "failed", "warning", "not tried"]
-    text: str
-    cure: str = ""
+__all__ = ["Verdict", "diagnose"]
 
 
 def diagnose(
@@ -59,14 +37,15 @@ def diagnose(
 ) -> Iterator[Verdict]:
     """Try what a stream needs, from the name of the server to one message.
 
-    Nothing is changed: no position is kept, and no group joined.
+    Nothing is changed: no position is kept, no group joined, no subscription made. Of a Pub/Sub subscription one message is
+    borrowed and given back at once, which its dead-letter policy, if it has one, counts as a delivery.
 
     Parameters
     ----------
     url : str
         As for `nuncius.open_stream`.
     group : str, optional
-        The consumer group whose use is tried; by default your own on this machine.
+        The consumer group whose use is tried; by default your own on this machine. For ``pittgoogle://`` the subscription.
     credentials, ssl_ca_location, config, schema : optional
         As for `nuncius.open_stream`.
     timeout_s : float
@@ -77,6 +56,19 @@ def diagnose(
     Verdict
         One for each step; after a failure the steps that need it are not tried.
     """
+    if is_subscription(url):
+        from nuncius.brokers.doctor_pubsub import diagnose_subscription
+
+        yield from diagnose_subscription(
+            url,
+            group=group,
+            credentials=credentials,
+            ssl_ca_location=ssl_ca_location,
+            config=config,
+            schema=schema,
+            timeout_s=timeout_s,
+        )
+        return
     try:
         place = parse_place(url)
         connection = place.connection(credentials=credentials, ssl_ca_location=ssl_ca_location, config=config)
@@ -86,24 +78,17 @@ def diagnose(
         return
     yield _settings(place, connection)
     patient = _Patient(place, connection, group, timeout_s)
-    steps: list[tuple[str, Callable[[], Iterator[Verdict]]]] = [
-        ("name", patient.name),
-        ("network", patient.network),
-        ("TLS", patient.tls),
-        ("login", patient.login),
-        ("topic", patient.topic),
-        ("group", patient.group),
-        ("message", lambda: patient.message(reader)),
-    ]
-    for number, (_, step) in enumerate(steps):
-        failed = False
-        for verdict in step():
-            yield verdict
-            failed = failed or verdict.state == "failed"
-        if failed:
-            rest = steps[number + 1 :]
-            yield from (Verdict(name, "not tried", "needs what failed before") for name, _ in rest)
-            return
+    yield from in_order(
+        [
+            ("name", patient.network.name),
+            ("network", patient.network.network),
+            ("TLS", patient.tls),
+            ("login", patient.login),
+            ("topic", patient.topic),
+            ("group", patient.group),
+            ("message", lambda: patient.message(reader)),
+        ]
+    )
 
 
 def _settings(place: Place, connection: Connection) -> Verdict:
@@ -125,53 +110,12 @@ class _Patient:
         self._connection = connection
         self._group = group
         self._timeout_s = timeout_s
-        self._reached: list[tuple[str, int]] = []
         self._topics: list[str] = []
         self._is_secured = False
         servers = (server.rpartition(":") for server in place.servers.split(","))
-        self._servers = [(host.strip("[]"), int(port)) for host, _, port in servers]
-
-    def name(self) -> Iterator[Verdict]:
-        found = 0
-        for host, port in self._servers:
-            try:
-                answers = _resolved(host, port, self._timeout_s)
-            except (OSError, UnicodeError) as error:
-                yield Verdict(
-                    "name",
-                    self._one_is_enough(),
-                    f"{host}: {getattr(error, 'strerror', None) or error}",
-                    "check the spelling and, on another network, VPN and DNS",
-                )
-                continue
-            found += 1
-            addresses = sorted({str(answer[4][0]) for answer in answers})
-            yield Verdict("name", "ok", f"{host} is {', '.join(addresses[:4])}")
-        if not found and len(self._servers) > 1:
-            yield Verdict("name", "failed", "no server has an address")
-
-    def network(self) -> Iterator[Verdict]:
-        for host, port in self._servers:
-            begin = time.monotonic()
-            try:
-                socket.create_connection((host, port), self._timeout_s).close()
-            except OSError as error:
-                reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
-                yield Verdict(
-                    "network",
-                    self._one_is_enough(),
-                    f"{host}:{port}: {reason}",
-                    "refused: nobody listens there, check the port; no answer: a firewall, ask whether this port is open",
-                )
-                continue
-            self._reached.append((host, port))
-            yield Verdict(
-                "network",
-                "ok",
-                f"{host}:{port} accepts connections ({1000 * (time.monotonic() - begin):.0f} ms)",
-            )
-        if not self._reached and len(self._servers) > 1:
-            yield Verdict("network", "failed", "no server accepts a connection")
+        self.network = Network(
+            [(host.strip("[]"), int(port)) for host, _, port in servers], timeout_s, place.profile.tls_help
+        )
 
     def tls(self) -> Iterator[Verdict]:
         protocol = str(self._setting("security.protocol") or "PLAINTEXT").upper()
@@ -181,40 +125,7 @@ class _Patient:
             yield Verdict("TLS", "warning" if note else "ok", f"not used by this broker{note}")
             return
         bundle = "ssl.ca.pem" if self._setting("ssl.ca.pem") else self._setting("ssl.ca.location")
-        try:
-            context = self._context()
-        except (OSError, ValueError) as error:
-            yield Verdict(
-                "TLS",
-                "failed",
-                f"the certificates to verify with can't be read from {bundle}: {error}",
-                "give a file of certificates (PEM) with ssl_ca_location= (--ssl-ca-location)",
-            )
-            return
-        for host, port in self._reached:
-            try:
-                with (
-                    socket.create_connection((host, port), self._timeout_s) as plain,
-                    context.wrap_socket(plain, server_hostname=host) as secured,
-                ):
-                    certificate, version = secured.getpeercert() or {}, secured.version()
-            except ssl.SSLCertVerificationError as error:
-                why = f"{host}:{port}: {error.verify_message} (verified with {bundle})"
-                yield Verdict("TLS", "failed", why, self._certificate_cure(error.verify_message))
-            except (OSError, ValueError) as error:
-                yield Verdict(
-                    "TLS",
-                    "failed",
-                    f"{host}:{port}: {error}",
-                    "is this port one for TLS? A plain one answers so",
-                )
-            else:
-                if not certificate:
-                    text = f"{host}:{port}: {version}, and anybody could be at the other end: config= says not to verify"
-                    yield Verdict("TLS", "warning", text)
-                    continue
-                until = certificate.get("notAfter", "an unknown time")
-                yield Verdict("TLS", "ok", f"{host}:{port}: {version}, certificate good until {until}")
+        yield from self.network.tls(self._context, bundle)
 
     def _context(self) -> ssl.SSLContext:
         """Verify as librdkafka is told to."""
@@ -299,51 +210,4 @@ class _Patient:
         origin = Origin(
             "kafka", last.topic, last.partition, last.offset, key=last.key, broker=self._connection.broker
         )
-        size = len(last.value or b"")
-        try:
-            items = reader(last, origin) if last.value is not None else []
-            for item in items:
-                _ = item.packet
-        except SchemaError as error:
-            yield Verdict("message", "failed", str(error), "give the schemas with schema= (--schema)")
-        except PacketError as error:
-            cure = "a stream would put it into its quarantine and go on"
-            yield Verdict("message", "warning", f"{origin} ({size} bytes) can't be read: {error}", cure)
-        except NunciusError as error:
-            yield Verdict("message", "failed", str(error))
-        else:
-            what = ", ".join(map(repr, items[:1])) or "nothing to hand out"
-            kind = "alert" if items and isinstance(items[0], Alert) else "message"
-            yield Verdict("message", "ok", f"the last {kind} ({size} bytes): {what}")
-
-    def _certificate_cure(self, reason: str) -> str:
-        if "expired" in reason or "not yet valid" in reason:
-            return "look at this machine's clock; if it is right, tell the broker's operators"
-        if "mismatch" in reason:
-            return "use the host name for which the certificate was made"
-        hint = f"; {self._place.profile.tls_help}" if self._place.profile.tls_help else ""
-        return f"name the authority that signed it with ssl_ca_location= (--ssl-ca-location){hint}"
-
-    def _one_is_enough(self) -> Literal["failed", "warning"]:
-        return "failed" if len(self._servers) == 1 else "warning"
-
-
-def _resolved(host: str, port: int, timeout_s: float) -> list[Any]:
-    """Ask for the addresses of a host; the system itself can't be told how long that may take."""
-    found: list[Any] = []
-
-    def ask() -> None:
-        try:
-            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            found.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if not found:
-        raise TimeoutError(f"no name server answers within {timeout_s:g} s")
-    if isinstance(found[0], Exception):
-        raise found[0]
-    addresses: list[Any] = found[0]
-    return addresses
+        yield verdict_of(last, origin, reader, "last")

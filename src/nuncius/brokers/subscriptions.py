@@ -136,13 +136,15 @@ def is_subscription(url: str) -> bool:
     return bool(mark) and isinstance(profile_of(scheme), PubSub)
 
 
-def parse_address(url: str) -> Address:
+def parse_address(url: str, *, names_needed: bool = True) -> Address:
     """Understand the URL of a Pub/Sub stream.
 
     Parameters
     ----------
     url : str
         ``pubsub://[HOST:PORT/]PROJECT/SUBSCRIPTION`` or ``pittgoogle://[HOST:PORT/][PROJECT/]TOPIC``.
+    names_needed : bool
+        Whether it must name a subscription or topic.
 
     Raises
     ------
@@ -164,7 +166,7 @@ def parse_address(url: str) -> Address:
             f"{url!r}: one subscription in a URL, please; a list of URLs is one stream too", url=url
         )
     count = len(names)
-    if not (count == 2 or (profile.topic_projects and count == 1)):
+    if count > 2 or (names_needed and count < (1 if profile.topic_projects else 2)):
         form = "[PROJECT/]TOPIC" if profile.topic_projects else "PROJECT/SUBSCRIPTION"
         raise ConfigurationError(f"{url!r} is not understood: write {scheme}://{form}", url=url)
     emulator = os.environ.get(_EMULATOR) if named is None else None
@@ -287,11 +289,22 @@ def seek_subscription(
 def list_topics(
     url: str, *, credentials: Any = None, ssl_ca_location: str | Path | None = None, timeout_s: float = 10.0
 ) -> list[str]:
-    """Return the names of the topics of the project that a URL names."""
-    address = parse_address(url)
+    """Return the names of the topics of the project that a URL names, or of all projects of the broker."""
+    address = parse_address(url, names_needed=False)
     server = address.log_in(credentials, ssl_ca_location)
-    project = address.topic()[0] if address.profile.topic_projects else address.names[0]
-    return _ask(server, timeout_s, lambda client, left_s: topics_of(client, project, left_s))
+    if address.names:
+        projects = [address.topic()[0] if address.profile.topic_projects else address.names[0]]
+    else:
+        projects = list(dict.fromkeys(project for _, project in address.profile.topic_projects))
+    if not projects:
+        raise ConfigurationError(f"{url!r} names no project: write pubsub://PROJECT", url=url)
+    return _ask(
+        server,
+        timeout_s,
+        lambda client, left_s: sorted(
+            name for project in projects for name in topics_of(client, project, left_s)
+        ),
+    )
 
 
 def _ask(server: Server, timeout_s: float, ask: Callable[[Client, float], T]) -> T:

@@ -24,8 +24,10 @@ _COMMANDS = {
     "login": ("nuncius.cli.login", "Store the login of a broker."),
     "publish": ("nuncius.cli.publish", "Send packets to a topic."),
     "rewind": ("nuncius.cli.rewind", "Read again from an earlier place."),
+    "sandbox": ("nuncius.cli.sandbox", "Run a service on this machine to try things with."),
     "serve": ("nuncius.cli.serve", "Answer Kowalski's HTTP interface on an archive."),
     "stream": ("nuncius.cli.stream", "Listen to streams and keep what comes."),
+    "subscription": ("nuncius.cli.subscription", "The subscriptions of Google Pub/Sub."),
     "topics": ("nuncius.cli.topics", "List the topics of a broker."),
     "users": ("nuncius.cli.users", "The accounts of a server."),
 }

@@ -21,6 +21,7 @@ from nuncius.brokers import open_stream
 from nuncius.cli.demo_brokers import listen_to_two
 from nuncius.cli.demo_datasets import look_up_data_sets
 from nuncius.cli.demo_fits import read_a_cube
+from nuncius.cli.demo_pubsub import read_pitt_google
 from nuncius.errors import ConfigurationError, MissingExtraError, NunciusError
 from nuncius.sandbox import Sandbox
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nuncius.cli.demo_brokers import Brokers
     from nuncius.cli.demo_datasets import Found
     from nuncius.cli.demo_fits import Cube
+    from nuncius.cli.demo_pubsub import PittGoogle
     from nuncius.sandbox import SandboxKafka
     from nuncius.streams import Stream
 
@@ -63,6 +65,7 @@ class _Night:
     matched: int = 0
     over_http: int | None = None
     brokers: Brokers | None = None
+    pittgoogle: PittGoogle | None = None
     cube: Cube | None = None
     data_sets: Found | None = None
     failures: list[NunciusError] = field(default_factory=list)
@@ -94,9 +97,9 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
 
     Starts a Kafka broker on this machine, publishes alerts to it, receives them, keeps them in an archive, asks the
     archive what is near each object, cross-matches it with a reference catalogue, asks it again over HTTP, listens to
-    two brokers as one stream with a watchlist, reads again what could not be read at first, reads a little of a FITS
-    file of 45 GB in an object store, looks up the data sets of a supernova and reads a line of its spectrum, and draws
-    the night.
+    two brokers as one stream with a watchlist, reads again what could not be read at first, adds what Pitt-Google sends of
+    the same night over Pub/Sub, reads a little of a FITS file of 45 GB in an object store, looks up the data sets of a
+    supernova and reads a line of its spectrum, and draws the night.
     """
     path = _fresh(out)
     night = _Night()
@@ -118,6 +121,7 @@ def command(packets: Path | None, alerts: int, out: Path, as_json: bool) -> None
         _match(archive, packets is None, night, say)
         _serve(archive, night, say)
         night.brokers = listen_to_two(box.kafka, out, say)
+        night.pittgoogle = read_pitt_google(box, _packets(packets, alerts), archive, out, say)
         night.cube = read_a_cube(box.store, say)
         night.data_sets = look_up_data_sets(box, say)
         page = _draw(archive, night, out, say)
@@ -138,7 +142,8 @@ def _fresh(out: Path) -> Path:
     files = ("night.db", "watched.db")
     for name in (*files, *(f"{name}-{part}" for name in files for part in ("wal", "shm")), "night.html"):
         (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / "quarantine-brokers", ignore_errors=True)
+    for name in ("quarantine-brokers", "quarantine-pittgoogle"):
+        shutil.rmtree(out / name, ignore_errors=True)
     return path
 
 
@@ -165,7 +170,7 @@ def _receive(
     say(
         f"Publishing {'the packets in ' + str(packets) if packets else f'{count} alerts of a synthetic sky'}."
     )
-    source = _packets_of(packets) if packets else _synthetic(count)
+    source = _packets(packets, count, _DRAWN_AT_ONCE)  # so that the drawing isn't timed
     first = next(source, None)
     if first is None:
         raise ConfigurationError(f"there is no packet in {packets}")
@@ -216,18 +221,16 @@ def _publish(kafka: SandboxKafka, source: Iterator[bytes], night: _Night) -> Non
         night.failures.append(error)
 
 
-def _packets_of(path: Path) -> Iterator[bytes]:
-    from nuncius.alerts.alert import packet_files
+def _packets(path: Path | None, count: int, drawn_at_once: int = 0) -> Iterator[bytes]:
+    """Give the packets of a file or folder, or alerts of the synthetic sky, so many of them drawn before they are asked for."""
+    if path is not None:
+        from nuncius.alerts.alert import packet_files
 
-    return (file.read_bytes() for file in packet_files(path))
-
-
-def _synthetic(count: int) -> Iterator[bytes]:
-    """Give alerts of the synthetic sky; the first of them are drawn at once, so that the drawing isn't timed."""
+        return (file.read_bytes() for file in packet_files(path))
     from nuncius.sandbox.sky import SyntheticSky
 
     alerts = SyntheticSky().alerts(count)
-    return itertools.chain(list(itertools.islice(alerts, _DRAWN_AT_ONCE)), alerts)
+    return itertools.chain(list(itertools.islice(alerts, drawn_at_once)), alerts)
 
 
 def _readings(archive: EmbeddedArchive, catalog: str) -> Iterator[Reading]:
@@ -424,6 +427,7 @@ def _figures(night: _Night) -> dict[str, Any]:
         "matched": night.matched,
         "over_http": night.over_http,
         "brokers": None if night.brokers is None else asdict(night.brokers),
+        "pittgoogle": None if night.pittgoogle is None else asdict(night.pittgoogle),
         "cube": None if night.cube is None else asdict(night.cube),
         "data_sets": None if night.data_sets is None else asdict(night.data_sets),
         "seconds": round(night.seconds, 3),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuncius.brokers import diagnose
-from nuncius.cli.options import connection_options
+from nuncius.cli.options import connection_options, credentials_in, key_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,29 +32,38 @@ _SIGNS = {
     show_default=True,
     help="Seconds for each step.",
 )
+@key_file_option
 @connection_options
 def command(
     url: str,
     group: str | None,
     schema: str | None,
     timeout_s: float,
+    key_file: Path | None,
     ssl_ca_location: Path | None,
     config: dict[str, Any],
 ) -> None:
     """Try what a stream needs, step by step: name, network, TLS, login, topic, group, one message.
 
-    Nothing is changed: no position is kept, no group joined. The exit code is 1 if a step failed.
+    Nothing is changed: no position is kept, no group joined. Of a Pub/Sub subscription, which is not made if it is missing,
+    one message is borrowed and given back at once. The exit code is 1 if a step failed.
     """
     verdicts = diagnose(
-        url, group=group, schema=schema, timeout_s=timeout_s, ssl_ca_location=ssl_ca_location, config=config
+        url,
+        group=group,
+        schema=schema,
+        timeout_s=timeout_s,
+        credentials=credentials_in(key_file, [url]),
+        ssl_ca_location=ssl_ca_location,
+        config=config,
     )
     failed = False
     for verdict in verdicts:
         sign, colour = _SIGNS[verdict.state]
         click.secho(f"{sign:<8}", fg=colour, bold=verdict.state == "failed", nl=False)
-        click.echo(f" {verdict.step:<9} {verdict.text}")
+        click.echo(f" {verdict.step:<12} {verdict.text}")
         if verdict.cure and verdict.state != "ok":
-            click.echo(f"{'':18} -> {verdict.cure}")
+            click.echo(f"{'':21} -> {verdict.cure}")
         failed = failed or verdict.state == "failed"
     if failed:
         raise click.exceptions.Exit(1)

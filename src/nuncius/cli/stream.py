@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuncius.brokers import open_stream
-from nuncius.cli.options import connection_options
+from nuncius.cli.options import connection_options, credentials_in, key_file_option
 from nuncius.cli.service import Duration, Places, Size, Watched, keep
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ _POSITION = _options(
 _CHOICE = _options(
     click.option(
         "--where", metavar="TEXT", help='Only alerts for which this holds: "score > 0.9 and mag < 18".'
+    ),
+    click.option(
+        "--attribute-filter",
+        metavar="TEXT",
+        help="Only messages with such attributes (Pub/Sub) or headers (Kafka): 'attributes.pg_variable = \"likely\"'.",
     ),
     click.option(
         "--near",
@@ -118,6 +123,7 @@ _BROKER = _options(
         metavar="DIR|URL",
         help="Schemas of framed packets (Rubin's): a folder or a schema registry.",
     ),
+    key_file_option,
     connection_options,
 )
 
@@ -169,6 +175,7 @@ def command(
     limit: int | None,
     pace: float | None,
     where: str | None,
+    attribute_filter: str | None,
     near: Path | None,
     radius: str | None,
     region: Path | None,
@@ -185,6 +192,7 @@ def command(
     run: str | None,
     quarantine: Path | None,
     schema: str | None,
+    key_file: Path | None,
     ssl_ca_location: Path | None,
     config: dict[str, Any],
     retry: float,
@@ -195,8 +203,9 @@ def command(
 ) -> None:
     """Listen to streams: print a line for each alert, or keep them in one or several places.
 
-    URL is BROKER://TOPIC[,TOPIC] (`nuncius brokers` lists them), kafka://HOST:PORT/TOPIC[,TOPIC], or replay:///PATH to
-    read a recording or packets from files. Several URLs are read as one stream.
+    URL is BROKER://TOPIC[,TOPIC] (`nuncius brokers` lists them), kafka://HOST:PORT/TOPIC[,TOPIC],
+    pubsub://PROJECT/SUBSCRIPTION, or replay:///PATH to read a recording or packets from files. Several URLs are read as one
+    stream.
 
     An alert counts as read only when it is printed or on the disk in all places; a run that is stopped or killed goes
     on where it was. SIGTERM and Ctrl-C finish what is in hand first; a second one doesn't.
@@ -209,6 +218,7 @@ def command(
       nuncius stream kafka://localhost:9092/ztf_20261121_programid1 --archive night.db
       nuncius stream kafka://localhost:9092/alerts --since -6h --until end -d alerts --format avro
       nuncius stream replay:///data/packets --limit 10
+      nuncius stream pittgoogle://ztf-loop --limit 10
     \b
     As a service:
       nuncius stream ztf://HOST:9092/programid1 --archive ztf.db --min-free 5GB --retry forever \\
@@ -224,11 +234,13 @@ def command(
         raise click.UsageError("--keep and --no-cutouts are for --archive")
     if format in {"avro", "parquet"} and output_directory is None:
         raise click.UsageError(f"--format {format} needs --output-directory")
+    credentials = credentials_in(key_file, urls)
 
     def opened(again: bool) -> Stream:
         return open_stream(
             urls[0] if len(urls) == 1 else urls,
             where=where,
+            attribute_filter=attribute_filter,
             near=near,
             radius=radius,
             region=region,
@@ -243,6 +255,7 @@ def command(
             acknowledge="manual",
             quarantine_dir=quarantine,
             schema=schema,
+            credentials=credentials,
             ssl_ca_location=ssl_ca_location,
             config=config,
             test_messages=test_messages,

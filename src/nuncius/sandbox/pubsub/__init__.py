@@ -22,7 +22,7 @@ from nuncius.sandbox.pubsub.controls import PubSubControls
 from nuncius.sandbox.pubsub.faults import PubSubRequest
 from nuncius.sandbox.pubsub.login import SandboxGoogleLogin
 from nuncius.sandbox.pubsub.server import MOST_RESPONSE_BYTES, PubSubServer
-from nuncius.sandbox.pubsub.values import AlreadyThereError, Counts, SubscriptionConfig
+from nuncius.sandbox.pubsub.values import Counts, SubscriptionConfig
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from nuncius.sandbox.front.certificates import Certificate
 
-__all__ = ["AlreadyThereError", "Counts", "PubSubRequest", "SandboxGoogleLogin", "SandboxPubSub"]
+__all__ = ["Counts", "PubSubRequest", "SandboxGoogleLogin", "SandboxPubSub"]
 
 PITTGOOGLE_TOPICS = {
     "ardent-cycling-243415": ("ztf-loop", "ztf-alerts", "ztf-lite", "lvk-alerts"),
@@ -181,7 +181,7 @@ class SandboxPubSub(PubSubControls):
 
         Raises
         ------
-        AlreadyThereError
+        AlreadyExistsError
             If there is one of that name.
         """
         path = name if "/" in name else f"projects/{project or self.project}/topics/{name}"
@@ -234,7 +234,7 @@ class SandboxPubSub(PubSubControls):
 
         Raises
         ------
-        AlreadyThereError
+        AlreadyExistsError
             If there is one of that name.
         FilterError
             If the filter is none.

@@ -6,11 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nuncius.errors import ConfigurationError, FilterError, NotFoundError
+from nuncius.errors import AlreadyExistsError, ConfigurationError, FilterError, NotFoundError
 from nuncius.sandbox.pubsub import wire
 from nuncius.sandbox.pubsub.faults import PubSubRequest
 from nuncius.sandbox.pubsub.subscription import Holder
-from nuncius.sandbox.pubsub.values import AlreadyThereError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -261,7 +260,7 @@ def status_of(error: Exception) -> str:
     """Return gRPC's code for a refusal."""
     if isinstance(error, NotFoundError):
         return "NOT_FOUND"
-    return "ALREADY_EXISTS" if isinstance(error, AlreadyThereError) else "INVALID_ARGUMENT"
+    return "ALREADY_EXISTS" if isinstance(error, AlreadyExistsError) else "INVALID_ARGUMENT"
 
 
 def noted(rpc: str, asked: Any) -> PubSubRequest:

@@ -7,9 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from nuncius.errors import ConfigurationError, NotFoundError
+from nuncius.errors import AlreadyExistsError, ConfigurationError, NotFoundError
 from nuncius.sandbox.pubsub.subscription import SubscriptionQueue
-from nuncius.sandbox.pubsub.values import AlreadyThereError, Clock, Message, check_path
+from nuncius.sandbox.pubsub.values import Clock, Message, check_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,13 +92,13 @@ class PubSubState:
 
         Raises
         ------
-        AlreadyThereError, ConfigurationError
+        AlreadyExistsError, ConfigurationError
             If there is one; if the name is none.
         """
         check_path(path, "topics")
         with self.changed:
             if path in self.topics:
-                raise AlreadyThereError(f"the topic {path} exists")
+                raise AlreadyExistsError(f"the topic {path} exists")
             topic = self.topics[path] = Topic(path, retention_s, dict(labels or {}))
             return topic
 
@@ -154,7 +154,7 @@ class PubSubState:
 
         Raises
         ------
-        AlreadyThereError, NotFoundError
+        AlreadyExistsError, NotFoundError
             If there is one; if there is no such topic.
         ConfigurationError, FilterError
             If the name or the filter is none.
@@ -162,7 +162,7 @@ class PubSubState:
         check_path(config.path, "subscriptions")
         with self.changed:
             if config.path in self.queues:
-                raise AlreadyThereError(f"the subscription {config.path} exists")
+                raise AlreadyExistsError(f"the subscription {config.path} exists")
             topic = self.topic(config.topic)
             queue = SubscriptionQueue(
                 config, clock=self.clock, changed=self.changed, forward=self._forward_dead_letter
@@ -211,13 +211,13 @@ class PubSubState:
 
         Raises
         ------
-        AlreadyThereError, NotFoundError
+        AlreadyExistsError, NotFoundError
             If there is such a snapshot; if there is no such subscription, or its topic was deleted.
         """
         check_path(path, "snapshots")
         with self.changed:
             if path in self.snapshots:
-                raise AlreadyThereError(f"the snapshot {path} exists")
+                raise AlreadyExistsError(f"the snapshot {path} exists")
             queue = self.subscription(subscription)
             topic = self.topic(queue.config.topic)
             snapshot = Snapshot(path, topic.path, self.clock(), queue.unfinished())

@@ -14,10 +14,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._~+%-]{2,254}")
 _PROJECT = re.compile(r"[a-z][a-z0-9:.-]{2,62}")
 
 
-class AlreadyThereError(ConfigurationError):
-    """A topic, subscription or snapshot of that name exists."""
-
-
 class Clock:
     """Seconds since 1970; it never goes back, and can be put forward.
 

@@ -171,7 +171,8 @@ class Client:
     def _open(self) -> Any:
         grpc, server = self._grpc, self.server
         if server.login is None:
-            return grpc.insecure_channel(server.address, options=_OPTIONS)
+            # gRPC would ask the proxy of HTTPS_PROXY for this very machine.
+            return grpc.insecure_channel(server.address, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
         authorities = None
         if server.ca_file is not None:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nuncius.errors import (
+    AlreadyExistsError,
     ConfigurationError,
     ForbiddenError,
     LoginError,
@@ -66,9 +67,12 @@ def typed(error: Any, *, where: str, path: str, action: str = "read", who: str =
             "messages published before are not in it",
             **facts,
         )
+    if code == "ALREADY_EXISTS":
+        return AlreadyExistsError(f"{where} has {path} already: {text}", **facts)
     if code == "PERMISSION_DENIED":
         return ForbiddenError(
-            f"{where} does not let us {action} {path} ({who}): {text}. Needed is {_ROLES[action]}", **facts
+            f"{where} does not let us {action} {path} ({who}): {text.rstrip('.')}. Needed is {_ROLES[action]}",
+            **facts,
         )
     if code == "UNAUTHENTICATED":
         return LoginError(

@@ -203,7 +203,8 @@ def log_in(
         raise LoginError(
             f"nobody logged in within {timeout_s:g} s; nothing was kept", service="pittgoogle"
         ) from None
-    except (oauthlib.oauth2.OAuth2Error, OSError, ValueError) as error:
+    except (oauthlib.oauth2.OAuth2Error, OSError, ValueError, TypeError, Warning) as error:
+        # A Warning: not all was granted that was asked for. A TypeError: the answer is JSON, and no object.
         raise LoginError(f"the login did not work: {_said(error)}", service="pittgoogle") from None
 
 

@@ -7,7 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nuncius.errors import ConfigurationError, ForbiddenError, NotFoundError, ServerError, UnreachableError
+from nuncius.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    ForbiddenError,
+    NotFoundError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +118,7 @@ def touch(
         made = client.call("CreateSubscription", path, timeout_s, action="create", **fields)
     except NotFoundError as error:
         raise _no_topic(client, topic, timeout_s) from error
-    except ServerError:  # somebody else has made it meanwhile
+    except AlreadyExistsError:  # somebody else has made it meanwhile
         return describe(client, path, timeout_s)
     return _read(made, created=True)
 
