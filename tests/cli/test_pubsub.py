@@ -165,9 +165,11 @@ def test_of_any_topic(run, server, topic):
 
 
 def test_one_that_is_there_otherwise_is_told(run, server):
-    arguments = ("--topic", "other", "--attribute-filter", "attributes:x", "--retain-acknowledged")
+    arguments = ("--attribute-filter", "attributes:x", "--retain-acknowledged")
     said = run("subscription", "touch", server.url, *arguments, code=1)
-    assert f"it reads {LOOP}, it has no filter, it does not keep what was read" in " ".join(said.split())
+    assert "it has no filter, it does not keep what was read" in " ".join(said.split())
+    said = run("subscription", "touch", server.url, "--topic", "other", code=1)
+    assert f"is of {LOOP} and not of" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
@@ -249,7 +251,7 @@ def test_what_is_no_subscription(run, command):
 
 def test_each_step_keeps_to_its_time(run):
     begin = time.monotonic()
-    assert "does not serve" in run(
+    assert "nobody answers" in run(
         "subscription", "show", "pubsub://127.0.0.1:1/aaa/bbb", "--timeout", "1", code=1
     )
     assert time.monotonic() - begin < 5

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from nuncius.brokers.places import parse_place
 from nuncius.brokers.subscriptions import is_subscription, list_topics, seek_subscription
-from nuncius.errors import ConfigurationError
+from nuncius.errors import ConfigurationError, UnsupportedError
 from nuncius.settings import default_group, find_setting
 from nuncius.streams.bounds import parse_start
 from nuncius.streams.kafka.asking import Asker
+from nuncius.streams.pubsub.subscriptions import NO_LAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,11 +78,15 @@ def lag(
 
     Raises
     ------
+    UnsupportedError
+        If it is a Pub/Sub subscription: the server does not tell.
     NotFoundError
         If there is no such topic.
     UnreachableError, TlsError, LoginError, ForbiddenError
         What is wrong with the connection.
     """
+    if is_subscription(url):
+        raise UnsupportedError(NO_LAG, service="pubsub", url=url)
     place, connection, group = _group(url, group, credentials, ssl_ca_location, config)
     with Asker(connection, group=group, timeout_s=timeout_s) as asker:
         return asker.lag(place.topics)

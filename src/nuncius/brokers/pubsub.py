@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 from nuncius.brokers.profile import Profile
@@ -29,4 +30,4 @@ class PubSub(Profile):
 
     def has_login(self, host: str) -> bool:
         """See `Profile.has_login`. A machine in Google's cloud may have one that nothing here tells of."""
-        return is_login_kept()
+        return bool(os.environ.get("PUBSUB_EMULATOR_HOST")) or is_login_kept()

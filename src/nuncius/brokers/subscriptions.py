@@ -75,9 +75,9 @@ class Address:
         ConfigurationError
             If what is given is none.
         """
-        if self.is_emulator and credentials is None and ssl_ca_location is None:
-            return Server(self.server)
         ca_file = ssl_ca_location or find_setting(self.profile.name, "ssl_ca_location")
+        if self.is_emulator and credentials is None and ca_file is None:
+            return Server(self.server)
         return Server(
             self.server, find_google_login(credentials), Path(ca_file).expanduser() if ca_file else None
         )

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuncius.brokers import lag
-from nuncius.brokers.subscriptions import is_subscription
 from nuncius.cli.options import connection_options
 from nuncius.cli.tables import print_table
-from nuncius.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,14 +27,6 @@ def command(
 
     A Pub/Sub server does not tell.
     """
-    if is_subscription(url):
-        raise UnsupportedError(
-            "a Pub/Sub server does not tell how many messages wait. Google counts them elsewhere: the page of the "
-            "subscription in the Google Cloud console shows its unacknowledged messages "
-            f"(num_undelivered_messages). `nuncius doctor {url}` tells whether one waits",
-            service="pubsub",
-            url=url,
-        )
     found = lag(url, group=group, ssl_ca_location=ssl_ca_location, config=config)
     rows = [
         {

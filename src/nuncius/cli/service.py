@@ -15,6 +15,7 @@ import click
 
 from nuncius._core.when import duration_s
 from nuncius.alerts import Alert
+from nuncius.brokers.subscriptions import is_subscription
 from nuncius.errors import ConfigurationError, NunciusError, StorageError
 from nuncius.settings import data_dir
 from nuncius.streams.service import (
@@ -194,7 +195,8 @@ def _told(opened: Callable[[bool], Stream], redact: Redactor) -> Callable[[bool]
         stream = opened(again)
         redact.add_those_of(stream)
         if stream.group and not again:
-            log.info("reading %s as the consumer group %s", stream.url, stream.group)
+            kind = "subscription" if is_subscription(stream.url) else "consumer group"
+            log.info("reading %s as the %s %s", stream.url, kind, stream.group)
         return stream
 
     return open_one

@@ -117,10 +117,7 @@ def touch(
         click.echo("made just now", err=True)
         return
     click.echo("it was there already; nothing was changed", err=True)
-    project = found.path.split("/")[1]
-    wanted_topic = topic if topic is None or "/" in topic else f"projects/{project}/topics/{topic}"
     differs = {
-        f"it reads {found.topic}": wanted_topic not in {None, found.topic},
         "it has no filter": bool(attribute_filter) and not found.attribute_filter,
         "it does not keep what was read": retain_acknowledged and not found.retain_acknowledged,
     }

@@ -127,7 +127,11 @@ class Question:
         try:
             ra, dec, _ = to_positions(given)
         except ConfigurationError as error:
-            raise ConfigurationError(str(error), position="position") from error
+            raise ConfigurationError(
+                f"{text[:60]!r} is no position; write it as degrees (71.658 -10.226) or as hours and degrees "
+                "(04:46:37.9 -10:13:35)",
+                position="position",
+            ) from error
         return float(ra[0]), float(dec[0])
 
     @property

@@ -145,7 +145,7 @@ class Connection:
         """
         path, topic = self.subscription_path, self._topic
         try:
-            found = self._ask(lambda client, left_s: touch(client, path, left_s, topic=topic))
+            found = self._ask(lambda client, left_s: touch(client, path, left_s, topic=topic, of_any_topic=True))
         except NotFoundError as error:
             raise alike(error, TopicNotFoundError) from error
         self.topic_path = found.topic

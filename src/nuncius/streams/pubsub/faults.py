@@ -82,6 +82,11 @@ def typed(error: Any, *, where: str, path: str, action: str = "read", who: str =
         )
     if code in {"INVALID_ARGUMENT", "OUT_OF_RANGE"}:
         return ConfigurationError(f"{where} does not accept what was asked of {path}: {text}", **facts)
+    if code == "UNAVAILABLE" and "connect" in text:
+        return UnreachableError(
+            f"nobody answers at {where}: {text}. Check the address and the network; if it is an emulator, is it running?",
+            **facts,
+        )
     if code in _PASSING:
         return UnreachableError(
             f"{where} does not serve {path} now ({code}): {text or 'no reason given'}", **facts

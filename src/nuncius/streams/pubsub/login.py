@@ -7,6 +7,7 @@ application default credentials, which may ask the metadata server of a cloud ma
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -295,6 +296,10 @@ def _kept() -> GoogleLogin | None:
 def _default() -> GoogleLogin:
     auth = require("google.auth", extra="pubsub")
     faults = require("google.auth.exceptions", extra="pubsub")
+    # That there is no metadata server is what a machine outside of Google's cloud is like, and no cause for a warning.
+    chatter = logging.getLogger("google.auth.compute_engine._metadata")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
     try:
         credentials, project = auth.default(scopes=[SCOPE])
     except faults.GoogleAuthError:
@@ -304,6 +309,8 @@ def _default() -> GoogleLogin:
             "by PUBSUB_EMULATOR_HOST or in the URL (pubsub://127.0.0.1:8085/PROJECT/SUBSCRIPTION)",
             service="pubsub",
         ) from None
+    finally:
+        chatter.setLevel(level)
     return GoogleLogin(credentials, "application default credentials", project)
 
 

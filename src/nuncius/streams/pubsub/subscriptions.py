@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NO_LAG = (
+    "a Pub/Sub server does not tell how many messages wait. Google counts them elsewhere: the page of the subscription in "
+    "the Google Cloud console shows its unacknowledged messages (num_undelivered_messages). `nuncius doctor URL` tells "
+    "whether one waits"
+)
+
 _FIRST_PAUSE_S = 0.1
 _ACK_DEADLINE_S = 60
 
@@ -80,15 +86,18 @@ def touch(
     attribute_filter: str = "",
     retain_acknowledged: bool = False,
     expires_s: int | None = None,
+    of_any_topic: bool = False,
 ) -> Subscription:
     """Return a subscription, made if need be.
+
+    With `of_any_topic` one that is there may be of another topic.
 
     Raises
     ------
     NotFoundError
         If there is none and no topic is given, or the topic does not exist.
     ConfigurationError
-        If it is there with another filter, which can't be changed.
+        If it is there with another filter, or of another topic, which can't be changed.
     ForbiddenError
         If we may not make it.
     """
@@ -98,7 +107,7 @@ def touch(
         if topic is None:
             raise
     else:
-        _check_filter(found, attribute_filter)
+        _check_same(found, None if of_any_topic else topic, attribute_filter)
         return found
     types = client.types
     fields: dict[str, Any] = {
@@ -196,7 +205,14 @@ def _read(found: Any, *, created: bool = False) -> Subscription:
     )
 
 
-def _check_filter(found: Subscription, wanted: str) -> None:
+def _check_same(found: Subscription, topic: str | None, wanted: str) -> None:
+    if topic is not None and found.topic != topic:
+        raise ConfigurationError(
+            f"the subscription {found.path} is of {found.topic} and not of {topic}. Name another subscription with "
+            "group=, or read this one as pubsub://PROJECT/SUBSCRIPTION",
+            service="pubsub",
+            position=found.path,
+        )
     if wanted and found.attribute_filter and wanted != found.attribute_filter:
         raise ConfigurationError(
             f"{found.path} lets through only messages with {found.attribute_filter!r}, which can't be changed. Give that "

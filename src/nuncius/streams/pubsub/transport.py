@@ -25,7 +25,7 @@ from nuncius.errors import (
 from nuncius.streams.delivery import MessageLedger
 from nuncius.streams.pubsub.client import Client
 from nuncius.streams.pubsub.leases import Leases, number_of
-from nuncius.streams.pubsub.subscriptions import delete, patiently, seek, touch
+from nuncius.streams.pubsub.subscriptions import NO_LAG, delete, patiently, seek, touch
 from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
@@ -165,6 +165,10 @@ class PubSubTransport(Transport):
         self._listen()
         return {self._partition: None}
 
+    def lag(self, positions: Mapping[Partition, int | None]) -> dict[Partition, int]:
+        """See `Transport.lag`."""
+        raise UnsupportedError(NO_LAG, service=self.service)
+
     def close(self, positions: Mapping[Partition, int]) -> None:
         """See `Transport.close`."""
         if self._client is None:
@@ -214,18 +218,11 @@ class PubSubTransport(Transport):
             # Who may read need not be allowed to look; whether we may read, the streaming pull tells.
             log.debug("%s", error)
         else:
-            if found.created:
+            if found.created and not plan.temporary:
                 log.warning(
                     "made the subscription %s of %s; messages published before are not in it",
                     found.path,
                     found.topic,
-                )
-            elif plan.topic is not None and found.topic != plan.topic:
-                raise ConfigurationError(
-                    f"the subscription {found.path} is of {found.topic} and not of {plan.topic}. Name another "
-                    "subscription with group=, or read this one as pubsub://PROJECT/SUBSCRIPTION",
-                    service=self.service,
-                    position=found.path,
                 )
             if plan.reset or (found.created and plan.start.name in {"earliest", "time"}):
                 seek(client, self._path, plan.start, timeout_s)
