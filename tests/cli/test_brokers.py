@@ -978,3 +978,17 @@ def test_ctrl_c_in_any_command():
         connection.close()
     assert child.returncode == 130
     assert "Traceback" not in said
+
+
+def test_the_doctor_tells_what_decodes_packets(monkeypatch):
+    from nuncius.alerts.packets import compiled
+    from nuncius.brokers.doctor import decoding
+
+    monkeypatch.setenv("NUNCIUS_COMPILED", "0")
+    compiled.decoder.cache_clear()
+    verdict = decoding()
+    assert (verdict.step, verdict.state) == ("decoder", "warning")
+    assert "NUNCIUS_COMPILED" in verdict.cure
+    monkeypatch.delenv("NUNCIUS_COMPILED")
+    compiled.decoder.cache_clear()
+    assert decoding().state == ("ok" if compiled.decoder() else "warning")

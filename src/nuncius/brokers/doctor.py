@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuncius.alerts import Origin
+from nuncius.alerts.packets.compiled import decoder
 from nuncius.brokers.doctor_steps import Network, Verdict, in_order, verdict_of
 from nuncius.brokers.places import parse_place
 from nuncius.brokers.subscriptions import is_subscription
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from nuncius.credentials import CredentialsLike
     from nuncius.streams.kafka import Connection
 
-__all__ = ["Verdict", "diagnose"]
+__all__ = ["Verdict", "decoding", "diagnose"]
 
 
 def diagnose(
@@ -88,6 +89,18 @@ def diagnose(
             ("group", patient.group),
             ("message", lambda: patient.message(reader)),
         ]
+    )
+
+
+def decoding() -> Verdict:
+    """Tell what decodes Avro packets in this installation."""
+    if decoder() is not None:
+        return Verdict("decoder", "ok", "Avro packets are decoded by nuncius' compiled part")
+    return Verdict(
+        "decoder",
+        "warning",
+        "Avro packets are decoded by fastavro, some ten times more slowly than by nuncius' compiled part",
+        "with a C compiler: python -m pip install --force-reinstall --no-deps nuncius; and NUNCIUS_COMPILED must not be 0",
     )
 
 

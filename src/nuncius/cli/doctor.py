@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nuncius.brokers import diagnose
+from nuncius.brokers.doctor import decoding
 from nuncius.cli.options import connection_options, credentials_in, key_file_option
 
 if TYPE_CHECKING:
@@ -65,5 +66,7 @@ def command(
         if verdict.cure and verdict.state != "ok":
             click.echo(f"{'':21} -> {verdict.cure}")
         failed = failed or verdict.state == "failed"
+    if (decoder := decoding()).state != "ok":
+        click.echo(f"Beside it: {decoder.text}. Cure: {decoder.cure}", err=True)
     if failed:
         raise click.exceptions.Exit(1)
