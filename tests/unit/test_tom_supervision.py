@@ -151,6 +151,24 @@ def test_a_stream_that_breaks_is_opened_again(quarantine):
     assert (len(opened), stream.acknowledged) == (3, [1])
 
 
+def test_a_stream_that_opens_and_breaks_at_once_rests_longer_and_longer(quarantine, monkeypatch):
+    rests, opened = [], []
+    monkeypatch.setattr(supervision.random, "uniform", lambda low, high: 1.0)
+
+    class Broken(Stream):
+        def poll(self, timeout_s):
+            raise UnreachableError("nobody answers")
+
+    def open_it():
+        opened.append(1)
+        return Broken([]) if len(opened) < 5 else Stream([alert(1)])
+
+    supervised = Supervised(open_it, {"*": lambda item: None}, quarantine=quarantine)
+    monkeypatch.setattr(supervised._stopped, "wait", rests.append)
+    supervised.run()
+    assert rests == [0.01, 0.02, 0.04, 0.08]
+
+
 def test_topics_have_their_handlers(quarantine):
     seen = {"a": [], "b": [], "*": []}
     items = [alert(1, "a"), alert(2, "projects/x/subscriptions/b"), alert(3, "c")]

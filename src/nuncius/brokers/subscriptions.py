@@ -169,7 +169,7 @@ def parse_address(url: str, *, names_needed: bool = True) -> Address:
     if count > 2 or (names_needed and count < (1 if profile.topic_projects else 2)):
         form = "[PROJECT/]TOPIC" if profile.topic_projects else "PROJECT/SUBSCRIPTION"
         raise ConfigurationError(f"{url!r} is not understood: write {scheme}://{form}", url=url)
-    emulator = os.environ.get(_EMULATOR) if named is None else None
+    emulator = os.environ.get(_EMULATOR) or None if named is None else None
     server = named or emulator or GOOGLE
     return Address(profile, server, emulator is not None or _is_loopback(server), tuple(names))
 
@@ -308,8 +308,6 @@ def list_topics(
 
 
 def _ask(server: Server, timeout_s: float, ask: Callable[[Client, float], T]) -> T:
-    if server.login is not None:
-        server.login.check()
     client = Client(server)
     try:
         return patiently(lambda left_s: ask(client, left_s), time.monotonic() + timeout_s, lambda: False)

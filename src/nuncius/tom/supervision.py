@@ -130,7 +130,6 @@ class Supervised:
             try:
                 with self._opened() as stream:
                     self.counts.opened += 1
-                    self._pauses.reset()
                     self._read(stream)
                     # What was given back comes again after a restart; leaving by the block's end would finish nothing
                     # that was not acknowledged.

@@ -115,7 +115,7 @@ class Pulled(PubSubTransport):
     def starve(self) -> None:
         """See `Transport.starve`."""
         wanted = self._plan.max_messages + self.parked
-        if wanted > self._max_messages and self._passing is None:
+        if wanted > self._max_messages and self._lost is None:
             self._max_messages = wanted
             self._given_at = time.monotonic()
             self._renew()

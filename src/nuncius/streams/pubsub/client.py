@@ -7,13 +7,16 @@ well pass gRPC's 4 MiB.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
+import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.lazy import require
-from nuncius.errors import ConfigurationError
+from nuncius.errors import ConfigurationError, LoginError, NunciusError, UnreachableError
 from nuncius.streams.pubsub.faults import typed
 
 if TYPE_CHECKING:
@@ -98,6 +101,9 @@ class Client:
         self.server = server
         self._channel = self._open()
         self._calls: dict[str, Any] = {}
+        self._renewing = threading.Lock()
+        self._renewed_at = -math.inf
+        self._is_untried = False  # the token that is newer than a refusal
 
     def call(self, rpc: str, path: str, timeout_s: float, *, action: str = "read", **fields: Any) -> Any:
         """Make one call and return its answer, a protobuf message.
@@ -121,10 +127,15 @@ class Client:
             What went wrong.
         """
         request, ask = self._prepared(rpc)
+        if self.server.login is not None:
+            self.server.login.check(timeout_s)  # gRPC would call a refused login a server that is not there
+        begin = time.monotonic()
         try:
-            return ask(request(**fields), timeout=timeout_s)
+            answer = ask(request(**fields), timeout=timeout_s)
         except self._grpc.RpcError as error:
-            raise self.fault(error, path, action) from error
+            raise self.fault(error, path, action, begin=begin) from error
+        self.accepted()
+        return answer
 
     def pull(self, first: Any) -> Pull:
         """Open a streaming pull.
@@ -133,7 +144,14 @@ class Client:
         ----------
         first : StreamingPullRequest
             What to pull, and how much at most.
+
+        Raises
+        ------
+        LoginError, UnreachableError
+            If no token is to be had.
         """
+        if self.server.login is not None:
+            self.server.login.check()
         types = self.types
         ask = self._channel.stream_stream(
             "/google.pubsub.v1.Subscriber/StreamingPull",
@@ -142,9 +160,32 @@ class Client:
         )
         return Pull(ask, first, self._grpc.RpcError)
 
-    def fault(self, error: Any, path: str, action: str = "read") -> Any:
-        """Return the typed error of a call that failed."""
-        return typed(error, where=self.server.address, path=path, action=action, who=self.server.who)
+    def fault(
+        self, error: Any, path: str, action: str = "read", *, begin: float | None = None
+    ) -> NunciusError:
+        """Return the typed error of a call that failed; `UnreachableError` if it may be made again.
+
+        The token of a login that is refused may have ended: if it is told when the call began, a new one is got.
+        """
+        refusal = typed(error, where=self.server.address, path=path, action=action, who=self.server.who)
+        login = self.server.login
+        if login is None or begin is None or not isinstance(refusal, LoginError):
+            return refusal
+        with self._renewing:
+            if begin >= self._renewed_at:  # else there is a newer token already
+                if self._is_untried:
+                    return refusal
+                try:
+                    login.renew()
+                except NunciusError as trouble:
+                    return trouble
+                self._renewed_at = time.monotonic()
+                self._is_untried = True
+        return UnreachableError(f"{refusal} (there is a new token now)", service="pubsub")
+
+    def accepted(self) -> None:
+        """Note that the server has accepted the token."""
+        self._is_untried = False
 
     def close(self) -> None:
         """Leave."""

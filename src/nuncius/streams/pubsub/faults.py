@@ -53,7 +53,7 @@ def typed(error: Any, *, where: str, path: str, action: str = "read", who: str =
     who : str
         As whom we are logged in.
     """
-    code, text = code_of(error), " ".join((error.details() or "").split())[:_SHOWN]
+    code, text = code_of(error), " ".join((error.details() or "").split())[:_SHOWN].rstrip(".")
     facts: dict[str, Any] = {"service": "pubsub", "url": f"pubsub://{where}", "position": path}
     if any(word in text for word in _TLS):
         return TlsError(
@@ -71,7 +71,7 @@ def typed(error: Any, *, where: str, path: str, action: str = "read", who: str =
         return AlreadyExistsError(f"{where} has {path} already: {text}", **facts)
     if code == "PERMISSION_DENIED":
         return ForbiddenError(
-            f"{where} does not let us {action} {path} ({who}): {text.rstrip('.')}. Needed is {_ROLES[action]}",
+            f"{where} does not let us {action} {path} ({who}): {text}. Needed is {_ROLES[action]}",
             **facts,
         )
     if code == "UNAUTHENTICATED":

@@ -96,6 +96,12 @@ class Leases:
 
 def number_of(message_id: str) -> int:
     """Return the number that stands for a message's id: the id itself, which at Google is one, else a digest of it."""
-    if message_id.isascii() and message_id.isdigit() and len(message_id) < _DIGITS:
+    # A leading zero would give two ids one number.
+    if (
+        message_id.isascii()
+        and message_id.isdigit()
+        and len(message_id) < _DIGITS
+        and not message_id.startswith("0")
+    ):
         return int(message_id)
     return int.from_bytes(hashlib.blake2b(message_id.encode(), digest_size=8).digest()) >> 1

@@ -11,8 +11,9 @@ import logging
 import os
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from nuncius._core.lazy import require
 from nuncius._core.tomlfile import set_keys
@@ -31,6 +32,7 @@ GoogleLike: TypeAlias = "str | Path | GoogleCredentials | None"
 SCOPE = "https://www.googleapis.com/auth/pubsub"
 _AUTHORISE = "https://accounts.google.com/o/oauth2/auth"
 _TOKENS = "https://oauth2.googleapis.com/token"
+_TOKEN_S = 10.0  # for an answer of whoever gives tokens
 _VARIABLE = "GOOGLE_APPLICATION_CREDENTIALS"
 _KEPT = ("client_id", "client_secret", "refresh_token", "token_uri")
 _SERVICES = ("pubsub", "pittgoogle")
@@ -60,12 +62,25 @@ class GoogleLogin:
         name = getattr(self.credentials, "service_account_email", None)
         return f"{name if isinstance(name, str) and name != 'default' else 'login'} from {self.source}"
 
-    def transport(self) -> Any:
-        """Return what asks for tokens."""
-        return require("google.auth.transport.requests", extra="pubsub").Request()
+    def transport(self, timeout_s: float = _TOKEN_S) -> Any:
+        """Return what asks for tokens; a single answer may take so long."""
+        return partial(
+            require("google.auth.transport.requests", extra="pubsub").Request(), timeout=max(0.1, timeout_s)
+        )
 
-    def check(self) -> None:
+    def check(self, timeout_s: float = _TOKEN_S) -> None:
         """Get a token now, if there is none that is still good.
+
+        Raises
+        ------
+        LoginError, UnreachableError
+            As `renew`.
+        """
+        if hasattr(self.credentials, "refresh") and not self.credentials.valid:
+            self.renew(timeout_s)
+
+    def renew(self, timeout_s: float = _TOKEN_S) -> None:
+        """Get another token, also if the one that we have seems to be good.
 
         Raises
         ------
@@ -75,10 +90,8 @@ class GoogleLogin:
             If whoever gives tokens does not answer.
         """
         faults = require("google.auth.exceptions", extra="pubsub")
-        if not hasattr(self.credentials, "refresh") or self.credentials.valid:
-            return
         try:
-            self.credentials.refresh(self.transport())
+            self.credentials.refresh(self.transport(timeout_s))
         except faults.TransportError as error:
             raise UnreachableError(
                 f"no token for Pub/Sub ({self.who}): the token endpoint does not answer: {_said(error)}",
@@ -94,6 +107,9 @@ class GoogleLogin:
                 "a key file with credentials=",
                 service="pubsub",
             ) from None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("logins are not pickled; name them again where they are needed")
 
 
 def find_google_login(given: Any = None) -> GoogleLogin:
@@ -247,17 +263,17 @@ def _from_file(path: Path, source: str) -> GoogleLogin:
     faults = require("google.auth.exceptions", extra="pubsub")
     try:
         credentials, project = _loaded(json.loads(path.read_bytes()))
+        return GoogleLogin(credentials, source, project)
     except (OSError, ValueError, KeyError, TypeError, faults.GoogleAuthError) as error:
-        # The library's own text can quote the file, which holds a private key.
         reason = getattr(error, "strerror", None) or (
             "no such file" if not path.exists() else type(error).__name__
         )
-        raise ConfigurationError(
-            f"{source} can't be used: {reason}. A key file is JSON with type, client_email and private_key, from the "
-            "page of a service account in the Google Cloud console",
-            position=str(path),
-        ) from None
-    return GoogleLogin(credentials, source, project)
+    # Not within the handler: the error that was met can hold the whole file, and in it a private key.
+    raise ConfigurationError(
+        f"{source} can't be used: {reason}. A key file is JSON with type, client_email and private_key, from the page of "
+        "a service account in the Google Cloud console",
+        position=str(path),
+    )
 
 
 def _loaded(content: Any) -> tuple[Any, str | None]:

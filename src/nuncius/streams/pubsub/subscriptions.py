@@ -12,6 +12,7 @@ from nuncius.errors import (
     ConfigurationError,
     ForbiddenError,
     NotFoundError,
+    TlsError,
     UnreachableError,
 )
 
@@ -85,7 +86,6 @@ def touch(
     topic: str | None,
     attribute_filter: str = "",
     retain_acknowledged: bool = False,
-    expires_s: int | None = None,
     of_any_topic: bool = False,
 ) -> Subscription:
     """Return a subscription, made if need be.
@@ -106,9 +106,39 @@ def touch(
     except NotFoundError:
         if topic is None:
             raise
-    else:
-        _check_same(found, None if of_any_topic else topic, attribute_filter)
-        return found
+        return make(
+            client,
+            path,
+            timeout_s,
+            topic=topic,
+            attribute_filter=attribute_filter,
+            retain_acknowledged=retain_acknowledged,
+        )
+    check_same(found, None if of_any_topic else topic, attribute_filter)
+    return found
+
+
+def make(
+    client: Client,
+    path: str,
+    timeout_s: float,
+    *,
+    topic: str,
+    attribute_filter: str = "",
+    retain_acknowledged: bool = False,
+    expires_s: int | None = None,
+) -> Subscription:
+    """Make a subscription and return it; if somebody else has made it in this moment, return that one.
+
+    Raises
+    ------
+    NotFoundError
+        If the topic does not exist.
+    ConfigurationError
+        If somebody else has made it with another filter, or of another topic.
+    ForbiddenError
+        If we may not make it.
+    """
     types = client.types
     fields: dict[str, Any] = {
         "name": path,
@@ -128,8 +158,34 @@ def touch(
     except NotFoundError as error:
         raise _no_topic(client, topic, timeout_s) from error
     except AlreadyExistsError:  # somebody else has made it meanwhile
-        return describe(client, path, timeout_s)
+        found = describe(client, path, timeout_s)
+        check_same(found, topic, attribute_filter)
+        return found
     return _read(made, created=True)
+
+
+def check_same(found: Subscription, topic: str | None, wanted: str) -> None:
+    """Check that a subscription is of a topic, if one is given, and has no other filter than the wanted one.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is another one.
+    """
+    if topic is not None and found.topic != topic:
+        raise ConfigurationError(
+            f"the subscription {found.path} is of {found.topic} and not of {topic}. Name another subscription with "
+            "group=, or read this one as pubsub://PROJECT/SUBSCRIPTION",
+            service="pubsub",
+            position=found.path,
+        )
+    if wanted and found.attribute_filter and wanted != found.attribute_filter:
+        raise ConfigurationError(
+            f"{found.path} lets through only messages with {found.attribute_filter!r}, which can't be changed. Give that "
+            "filter, delete the subscription and make it anew, or make another one with group=",
+            service="pubsub",
+            position=found.path,
+        )
 
 
 def delete(client: Client, path: str, timeout_s: float) -> bool:
@@ -179,12 +235,14 @@ def patiently(ask: Callable[[float], T], deadline: float, interrupted: Callable[
     Raises
     ------
     UnreachableError
-        If it doesn't until the deadline.
+        If it doesn't until the deadline; what can't be secured (`TlsError`) is told at once.
     """
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
             return ask(max(0.05, deadline - time.monotonic()))
+        except TlsError:
+            raise
         except UnreachableError:
             if interrupted() or time.monotonic() + pause_s >= deadline:
                 raise
@@ -205,25 +263,8 @@ def _read(found: Any, *, created: bool = False) -> Subscription:
     )
 
 
-def _check_same(found: Subscription, topic: str | None, wanted: str) -> None:
-    if topic is not None and found.topic != topic:
-        raise ConfigurationError(
-            f"the subscription {found.path} is of {found.topic} and not of {topic}. Name another subscription with "
-            "group=, or read this one as pubsub://PROJECT/SUBSCRIPTION",
-            service="pubsub",
-            position=found.path,
-        )
-    if wanted and found.attribute_filter and wanted != found.attribute_filter:
-        raise ConfigurationError(
-            f"{found.path} lets through only messages with {found.attribute_filter!r}, which can't be changed. Give that "
-            "filter, delete the subscription and make it anew, or make another one with group=",
-            service="pubsub",
-            position=found.path,
-        )
-
-
-def _no_topic(client: Client, topic: str | None, timeout_s: float) -> NotFoundError:
-    _, project, _, name = (topic or "").split("/")
+def _no_topic(client: Client, topic: str, timeout_s: float) -> NotFoundError:
+    _, project, _, name = topic.split("/")
     hint = ""
     try:
         known = topics(client, project, timeout_s)

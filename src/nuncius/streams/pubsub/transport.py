@@ -1,7 +1,7 @@
 """The Pub/Sub transport: a streaming pull that acknowledges only what is finished.
 
 Three threads: the stream's own calls the methods of `Transport`; the *listener* takes what the server sends; the *keeper*
-acknowledges, and extends the leases of what is not finished, however long the caller works on it.
+(`nuncius.streams.pubsub.keeper`) acknowledges, and extends the leases of what is not finished.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 from nuncius.errors import (
     ConfigurationError,
     ForbiddenError,
-    LoginError,
     NotFoundError,
     NunciusError,
+    TlsError,
     UnreachableError,
     UnsupportedError,
 )
 from nuncius.streams.delivery import MessageLedger
-from nuncius.streams.pubsub.client import Client
+from nuncius.streams.pubsub.client import Client, Pull
+from nuncius.streams.pubsub.keeper import CALL_S, Keeper
 from nuncius.streams.pubsub.leases import Leases, number_of
-from nuncius.streams.pubsub.subscriptions import NO_LAG, delete, patiently, seek, touch
+from nuncius.streams.pubsub.subscriptions import NO_LAG, check_same, delete, describe, make, patiently, seek
 from nuncius.streams.transport import End, Message, Transport
 
 if TYPE_CHECKING:
@@ -35,19 +36,17 @@ if TYPE_CHECKING:
     from nuncius.errors import PacketError
     from nuncius.streams.bounds import Start
     from nuncius.streams.delivery import Ledger
-    from nuncius.streams.pubsub.client import Pull, Server
+    from nuncius.streams.pubsub.client import Server
     from nuncius.streams.pubsub.plan import Plan
     from nuncius.streams.transport import Listener, Partition
 
 log = logging.getLogger("nuncius.streams")
 
-_CALL_S = 5.0  # for one call to a server that is known to be there
-_AT_ONCE = 1_000  # acknowledgement ids in one request, which may have 512 KiB
-_KEEP_S = 0.05  # between two rounds of the keeper
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0  # between two attempts to reach the server
 _STEADY_S = 60.0  # a connection that held so long did not fail at once
 _SILENT_S = 300.0  # a connection that is silent so long may be dead, and is opened anew
 _STARVED_S = 0.5
+_LARGEST = 10_000_000  # bytes of a message, https://cloud.google.com/pubsub/quotas
 _DRAIN_S = 1.0  # for what is under way when we leave
 _LEAVE_S = 3.0  # for the last acknowledgements
 
@@ -80,13 +79,14 @@ class PubSubTransport(Transport):
         self._buffer: deque[Message] = deque()
         self._interrupted = threading.Event()
         self._leaving = threading.Event()  # no new connection is made
-        self._kept = threading.Event()  # the keeper's work is done
-        self._threads: list[threading.Thread] = []
+        self._keeper: Keeper | None = None
+        self._listener: threading.Thread | None = None
         self._trouble: NunciusError | None = None
-        self._passing: str | None = None
+        self._lost: str | None = None  # why nothing can come now
         self._paused = False
-        self._renewed = False
-        self._heard_at = self._asked_at = self._given_at = 0.0
+        self._made = False  # the subscription
+        self._came = 0  # messages
+        self._heard_at = self._asked_at = self._given_at = self._silent_at = 0.0
 
     def ledger(
         self,
@@ -105,17 +105,15 @@ class PubSubTransport(Transport):
         deadline = time.monotonic() + timeout_s
         self._client = Client(self._server)
         patiently(self._arrive, deadline, self._interrupted.is_set)
-        self._heard_at = self._given_at = time.monotonic()
+        self._heard_at = self._given_at = self._silent_at = time.monotonic()
+        self._keeper = Keeper(self._client, self._path, self._leases, self._plan.lease_s, self._fail)
         self._listen()
-        keeper = threading.Thread(target=self._keep, name="nuncius-pubsub-keeper", daemon=True)
-        self._threads.append(keeper)
-        keeper.start()
         listener.assigned({self._partition: None})
 
     def receive(self, n: int, timeout_s: float) -> list[Message | End]:
         """See `Transport.receive`."""
         with self._arrived:
-            if (not self._buffer or self._paused) and self._trouble is None:
+            if self._paused or (not self._buffer and self._trouble is None):
                 self._arrived.wait(timeout_s)
             if self._paused:
                 return []
@@ -123,18 +121,27 @@ class PubSubTransport(Transport):
                 raise self._trouble
             found: list[Message | End] = [self._buffer.popleft() for _ in range(min(n, len(self._buffer)))]
         now = time.monotonic()
+        if now - max(self._heard_at, self._asked_at) > _SILENT_S:
+            self._asked_at = now
+            log.debug("nothing came from %s for %g s: connecting anew", self._path, _SILENT_S)
+            self._renew()
+        is_full = self._is_full()
         if found:
             self._given_at = now
-        elif now - self._given_at > self._plan.quiet_s and self._passing is None:
+        if found or is_full or self._lost is not None:
+            self._silent_at = now
+        elif now - self._silent_at > self._plan.quiet_s:
             return [End(*self._partition)]
         return found
 
     def starve(self) -> None:
         """See `Transport.starve`: if the caller holds all that the server may send, let it send more."""
-        held = self._leases.count >= 0.9 * self._max_messages or self._leases.size >= 0.9 * self._max_bytes
-        if held and self._passing is None and time.monotonic() - self._given_at > _STARVED_S:
-            self._max_messages, self._max_bytes = 2 * self._max_messages, 2 * self._max_bytes
-            self._given_at = time.monotonic()
+        now = time.monotonic()
+        waited_s = min(now - self._given_at, now - self._asked_at)
+        if waited_s > _STARVED_S and self._lost is None and self._is_full():
+            self._max_messages *= 2
+            self._max_bytes = max(2 * self._max_bytes, self._leases.size + _LARGEST)
+            self._asked_at = now
             self._renew()
 
     def pause(self) -> None:
@@ -144,7 +151,7 @@ class PubSubTransport(Transport):
     def resume(self) -> None:
         """See `Transport.resume`."""
         self._paused = False
-        self._given_at = time.monotonic()
+        self._given_at = self._silent_at = time.monotonic()
 
     def interrupt(self) -> None:
         """See `Transport.interrupt`."""
@@ -156,13 +163,22 @@ class PubSubTransport(Transport):
             raise UnsupportedError(
                 "a subscription has no offsets; seek 'earliest', 'latest' or a time", service=self.service
             )
+        client, keeper, deadline = self._connected, self._keeper, time.monotonic() + _LEAVE_S
+        assert keeper is not None
         self._hang_up()
-        self._flush(time.monotonic() + _LEAVE_S)
-        self._give_back()
-        if where.name != "committed":
-            seek(self._connected, self._path, where, _CALL_S)
-        self._given_at = time.monotonic()
-        self._listen()
+        try:
+            keeper.flush(deadline)
+            if where.name != "committed":
+                patiently(
+                    lambda left_s: seek(client, self._path, where, left_s),
+                    deadline,
+                    self._interrupted.is_set,
+                )
+            # Not before: if the server refuses to move, all goes on as it was.
+            self._give_back(deadline)
+        finally:
+            self._given_at = self._silent_at = time.monotonic()
+            self._listen()
         return {self._partition: None}
 
     def lag(self, positions: Mapping[Partition, int | None]) -> dict[Partition, int]:
@@ -173,24 +189,24 @@ class PubSubTransport(Transport):
         """See `Transport.close`."""
         if self._client is None:
             return
-        self._hang_up(drain=True)
-        self._kept.set()
-        for thread in self._threads:
-            thread.join(_CALL_S)
+        self._hang_up()
+        if self._keeper is not None:
+            self._keeper.stop()
         try:
             if self._plan.temporary:
                 delete(self._client, self._path, _LEAVE_S)
-            else:
-                self._flush(time.monotonic() + _LEAVE_S)
-                self._give_back()
+            elif self._keeper is not None:
+                self._keeper.flush(time.monotonic() + _LEAVE_S)
         finally:
+            if not self._plan.temporary:
+                self._give_back(time.monotonic() + _LEAVE_S)
             self._client.close()
             self._client = None
 
     @property
     def last_error(self) -> str | None:
         """See `Transport.last_error`."""
-        return self._passing
+        return self._lost or (self._keeper.trouble if self._keeper is not None else None)
 
     # Connecting ----------------------------------------------------------------------------------------------------
 
@@ -203,51 +219,56 @@ class PubSubTransport(Transport):
     def _arrive(self, timeout_s: float) -> None:
         """Log in, and find the subscription or make it."""
         client, plan = self._connected, self._plan
-        if self._server.login is not None:
-            self._server.login.check()
         try:
-            found = touch(
-                client,
-                self._path,
-                timeout_s,
-                topic=plan.topic,
-                attribute_filter=plan.attribute_filter,
-                expires_s=86_400 if plan.temporary else None,
-            )
+            found = describe(client, self._path, timeout_s)
+            check_same(found, plan.topic, plan.attribute_filter)
         except ForbiddenError as error:
             # Who may read need not be allowed to look; whether we may read, the streaming pull tells.
             log.debug("%s", error)
-        else:
-            if found.created and not plan.temporary:
-                log.warning(
-                    "made the subscription %s of %s; messages published before are not in it",
-                    found.path,
-                    found.topic,
-                )
-            if plan.reset or (found.created and plan.start.name in {"earliest", "time"}):
-                seek(client, self._path, plan.start, timeout_s)
+        except NotFoundError:
+            if plan.topic is None:
+                raise
+            self._make(plan.topic, timeout_s)
+        if plan.reset or (self._made and plan.start.name in {"earliest", "time"}):
+            seek(client, self._path, plan.start, timeout_s)
+
+    def _make(self, topic: str, timeout_s: float) -> None:
+        self._made = True  # also if the answer gets lost, and the next attempt finds the subscription
+        found = make(
+            self._connected,
+            self._path,
+            timeout_s,
+            topic=topic,
+            attribute_filter=self._plan.attribute_filter,
+            expires_s=86_400 if self._plan.temporary else None,
+        )
+        self._made = found.created
+        if found.created and not self._plan.temporary:
+            log.warning(
+                "made the subscription %s of %s; messages published before are not in it", found.path, topic
+            )
 
     def _listen(self) -> None:
         self._leaving.clear()
-        thread = threading.Thread(target=self._listen_always, name="nuncius-pubsub-listener", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._listener = threading.Thread(
+            target=self._listen_always, name="nuncius-pubsub-listener", daemon=True
+        )
+        self._listener.start()
 
-    def _hang_up(self, *, drain: bool = False) -> None:
+    def _hang_up(self) -> None:
         """End the streaming pull; first take what is under way, or it would be ours until its lease ends."""
         self._leaving.set()
-        pull, listeners = self._pull, [thread for thread in self._threads if thread.name.endswith("listener")]
-        if pull is not None and drain and self._trouble is None:
-            pull.finish()
-            for thread in listeners:
-                thread.join(_DRAIN_S)
-        if pull is not None:
-            pull.end()
-        for thread in listeners:
-            thread.join(_CALL_S)
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        for end, timeout_s in ((Pull.finish, _DRAIN_S), (Pull.end, CALL_S)):
+            if self._pull is not None:
+                end(self._pull)
+            if self._listener is not None:
+                self._listener.join(timeout_s)
+
+    def _give_back(self, deadline: float) -> None:
         with self._arrived:
             self._buffer.clear()
+        if self._keeper is not None:
+            self._keeper.give_back(deadline)
 
     # The listener --------------------------------------------------------------------------------------------------
 
@@ -256,20 +277,18 @@ class PubSubTransport(Transport):
 
         pause_s = _FIRST_PAUSE_S
         while not self._leaving.is_set():
-            begin = time.monotonic()
+            begin, came = time.monotonic(), self._came
             try:
-                if self._renewed and self._server.login is not None:
-                    self._server.login.check()
                 self._take_all()
             except grpc.RpcError as error:
-                self._fail(self._connected.fault(error, self._path))
+                self._fail(self._connected.fault(error, self._path, begin=begin))
             except NunciusError as error:
                 self._fail(error)
             except BaseException as error:  # noqa: BLE001 - raised again, from the call that waits
                 self._fail(NunciusError(f"the stream stopped on an error of its own: {error!r}"))
             if self._trouble is not None:
                 return
-            if self._heard_at > begin or time.monotonic() - begin > _STEADY_S:
+            if self._came > came or time.monotonic() - begin > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
             self._leaving.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -286,11 +305,13 @@ class PubSubTransport(Transport):
         self._pull = pull = client.pull(request)
         self._asked_at = time.monotonic()
         if self._leaving.is_set():
-            pull.end()
+            pull.finish()
         for response in pull:
             self._heard_at = time.monotonic()
-            self._passing, self._renewed = None, False
+            self._lost = None
+            client.accepted()
             messages = self._new(response.received_messages)
+            self._came += len(messages)
             if messages:
                 with self._arrived:
                     self._buffer.extend(messages)
@@ -324,79 +345,20 @@ class PubSubTransport(Transport):
         """Note what went wrong; what does not pass by itself is raised by `receive`."""
         if self._leaving.is_set():
             return
-        if isinstance(error, LoginError) and not self._renewed:
-            self._renewed = True  # a token may have ended: once, a new one is asked for
-            if self._server.login is not None:
-                self._server.login.credentials.expiry = None
-                self._server.login.credentials.token = None
-            self._passing = str(error)
-        elif isinstance(error, UnreachableError):
-            self._passing = str(error)
+        if isinstance(error, UnreachableError) and not isinstance(error, TlsError):
+            if threading.current_thread() is self._listener:
+                self._lost = str(error)
         else:
             with self._arrived:
                 self._trouble = error
                 self._arrived.notify()
 
+    def _is_full(self) -> bool:
+        """Tell whether we hold so much that the server may send no more; what it would send next may be large."""
+        leases = self._leases
+        count, size = leases.count, leases.size
+        return count > 0 and (count >= 0.9 * self._max_messages or size + _LARGEST > self._max_bytes)
+
     def _renew(self) -> None:
         if (pull := self._pull) is not None:
             pull.end()
-
-    # The keeper ----------------------------------------------------------------------------------------------------
-
-    def _keep(self) -> None:
-        extended_at = time.monotonic()
-        retry_at, pause_s = 0.0, _FIRST_PAUSE_S
-        while not self._kept.wait(_KEEP_S):
-            now = time.monotonic()
-            try:
-                if now - extended_at > self._plan.lease_s / 3:
-                    extended_at = now
-                    self._modify(self._leases.ack_ids(), self._plan.lease_s)
-                if now >= retry_at and self._leases.to_acknowledge:
-                    self._acknowledge(_CALL_S)
-                    pause_s = _FIRST_PAUSE_S
-            except UnreachableError as error:
-                self._passing = str(error)
-                retry_at, pause_s = now + pause_s, min(2 * pause_s, _LONGEST_PAUSE_S)
-            except (
-                NotFoundError
-            ) as error:  # the subscription was deleted: there is nothing left to acknowledge
-                self._fail(error)
-                return
-            except NunciusError as error:
-                self._fail(error)
-                retry_at = now + _LONGEST_PAUSE_S
-            if now - max(self._heard_at, self._asked_at) > _SILENT_S:
-                self._asked_at = now
-                log.debug("nothing came from %s for %g s: connecting anew", self._path, _SILENT_S)
-                self._renew()
-
-    def _acknowledge(self, timeout_s: float) -> None:
-        while sent := self._leases.finished(_AT_ONCE):
-            ids = [ack_id for _, ack_id in sent]
-            self._connected.call("Acknowledge", self._path, timeout_s, subscription=self._path, ack_ids=ids)
-            self._leases.acknowledged(sent)
-
-    def _modify(self, ack_ids: list[str], seconds: int) -> None:
-        for first in range(0, len(ack_ids), _AT_ONCE):
-            self._connected.call(
-                "ModifyAckDeadline",
-                self._path,
-                _CALL_S,
-                subscription=self._path,
-                ack_ids=ack_ids[first : first + _AT_ONCE],
-                ack_deadline_seconds=seconds,
-            )
-
-    def _flush(self, deadline: float) -> None:
-        """Acknowledge all that is finished, and see that confirmed."""
-        if self._leases.to_acknowledge:
-            patiently(self._acknowledge, deadline, lambda: False)
-
-    def _give_back(self) -> None:
-        """Let what is not finished be available again at once."""
-        gone = self._leases.give_back()
-        try:
-            self._modify(gone, 0)
-        except NunciusError as error:
-            log.debug("%d messages come again when their leases end: %s", len(gone), error)
