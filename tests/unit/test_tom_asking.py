@@ -7,6 +7,7 @@ import pytest
 import nuncius
 from nuncius.errors import ConfigurationError, FilterError, NotFoundError
 from nuncius.sandbox import Sandbox, synthetic_alerts
+from nuncius.tom import asking
 from nuncius.tom.asking import source_of
 from nuncius.tom.pictures import cutouts_png
 from nuncius.tom.questions import Question
@@ -81,6 +82,19 @@ def test_the_newest_come_first_and_it_says_that_there_is_more(source):
     assert len(times) == 5
     assert times == sorted(times, reverse=True)
     assert answer.notes == ["there are more than 5 objects; refine the question"]
+
+
+@pytest.mark.parametrize("is_around", [False, True])
+def test_it_says_that_not_all_alerts_were_looked_at(source, alerts, monkeypatch, is_around):
+    monkeypatch.setattr(asking, "_PAGE", 1)
+    monkeypatch.setattr(asking, "_PAGES", 2)
+    names = [alert.object_id for alert in alerts]
+    often = next(alert for alert in alerts if names.count(alert.object_id) > 1)
+    position = f"{often.ra} {often.dec}" if is_around else ""
+    answer = source.search(Question(since="2020-01-01", position=position, radius_arcsec=3.0))
+    assert 1 <= len(answer.objects) <= 2
+    [note] = answer.notes
+    assert "only 2 alerts were looked at" in note
 
 
 def test_around_a_position_the_nearest_come_first(source, alerts):

@@ -266,7 +266,7 @@ def _own_part(url: str, options: Options) -> Options:
         credentials=None if options.credentials is None else options.credentials.get(scheme),
         config=of_pubsub if is_subscription(url) else of_kafka,
     )
-    if scheme in {"replay", "pubsub"}:
+    if scheme == "replay" or (scheme == "pubsub" and options.group):
         return replace(own, group=None)  # the group is that of the brokers
     profile = profile_of(scheme)
     if profile is not None and not profile.tls:

@@ -116,9 +116,11 @@ class Address:
         ConfigurationError
             If nobody says which.
         """
+        # As everywhere, the environment wins over the file; the variable of this broker alone over that of all.
         found = (
-            find_setting(self.profile.name, "project")
+            os.environ.get(f"NUNCIUS_{self.profile.name.upper()}_PROJECT")
             or os.environ.get(_PROJECT)
+            or find_setting(self.profile.name, "project")
             or (server.login.project if server.login is not None else _SANDBOX_PROJECT)
         )
         if not found:
@@ -159,7 +161,8 @@ def parse_address(url: str, *, names_needed: bool = True) -> Address:
         raise ConfigurationError("no user name or password in a URL, please: it would be shown in logs")
     names = [unquote(part) for part in rest.strip("/").split("/") if part]
     named = names.pop(0) if names and _WITH_PORT.search(names[0]) else find_setting(scheme, "servers")
-    if len(names) == 4 and names[0] == "projects" and names[2] in {"subscriptions", "topics"}:
+    kind = "topics" if profile.topic_projects else "subscriptions"
+    if len(names) == 4 and names[0] == "projects" and names[2] == kind:
         names = [names[1], names[3]]  # as Google's pages write it
     if any("," in name for name in names):
         raise ConfigurationError(
@@ -171,6 +174,11 @@ def parse_address(url: str, *, names_needed: bool = True) -> Address:
         raise ConfigurationError(f"{url!r} is not understood: write {scheme}://{form}", url=url)
     emulator = os.environ.get(_EMULATOR) or None if named is None else None
     server = named or emulator or GOOGLE
+    if not _WITH_PORT.search(server):
+        place = f"{_EMULATOR}={server}" if emulator else f"the server {server}"
+        raise ConfigurationError(
+            f"{place} has no port: write HOST:PORT, such as 127.0.0.1:8085", position=server
+        )
     return Address(profile, server, emulator is not None or _is_loopback(server), tuple(names))
 
 

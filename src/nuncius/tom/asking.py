@@ -165,8 +165,8 @@ class AlertSource(Source):
                     raise
                 answer.notes.append(f"{catalog} was not asked: {error}")
                 continue
-            objects = self._objects(catalog, self._documents(catalog, question, condition, words))
-            for one in objects:
+            documents = self._documents(catalog, question, condition, words)
+            for one in self._objects(catalog, _looked_at(documents, catalog, answer.notes)):
                 if len(answer.objects) == question.limit:
                     answer.notes.append(f"there are more than {question.limit} objects; refine the question")
                     return answer
@@ -291,3 +291,17 @@ class AlertSource(Source):
 
     def _without_images(self, catalog: str) -> dict[str, int]:
         return dict.fromkeys(survey_of(catalog, self._service).cutout_fields, 0)
+
+
+def _looked_at(
+    documents: Iterable[Mapping[str, Any]], catalog: str, notes: list[str]
+) -> Iterator[Mapping[str, Any]]:
+    """Pass alerts on, and note it if they are all that is looked at: there may be more."""
+    count = 0
+    for document in documents:
+        count += 1
+        yield document
+    if count >= _PAGE * _PAGES:
+        notes.append(
+            f"of {catalog} only {count:,} alerts were looked at, and there may be more objects; refine the question"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ from tom_dataservices.dataservices import DataService
 from tom_targets.models import Target
 
 from nuncius.archives import open_archive
-from nuncius.errors import ConfigurationError, LoginError, NotFoundError
+from nuncius.errors import ConfigurationError, LoginError, NotFoundError, NunciusError
 from nuncius.tom import rows
 from nuncius.tom.asking import source_of
 from nuncius.tom.configuration import (
@@ -26,7 +27,7 @@ from nuncius.tom.faults import in_messages, in_results
 from nuncius.tom.forms import form_of
 from nuncius.tom.live import check_archive_file, listened
 from nuncius.tom.pictures import sparkline
-from nuncius.tom.questions import Question, StreamQuestion
+from nuncius.tom.questions import SHOWN, Question, StreamQuestion
 from nuncius.tom.views import picture_url
 from nuncius.tom.visitors import ANONYMOUS, visitor
 
@@ -82,9 +83,13 @@ class NunciusDataService(DataService):  # type: ignore[misc]
 
     def build_query_parameters(self, parameters: Mapping[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Make the question of a form's values, or of a saved query, also one that an earlier release has saved."""
-        with in_results(self.name):
-            question = self.question.of(parameters)
-        self.query_parameters = {"question": question.as_json(), **rows.new_nonce()}
+        try:
+            question = self.question.of(parameters).as_json()
+        except (
+            NunciusError
+        ):  # `query_service` tells it: an older release of the Toolkit shows no error from here
+            question = {item.name: parameters.get(item.name) for item in fields(self.question)}
+        self.query_parameters = {"question": question, **rows.new_nonce()}
         return self.query_parameters
 
     def query_service(self, query_parameters: Mapping[str, Any], **kwargs: Any) -> Answer:
@@ -109,7 +114,9 @@ class NunciusDataService(DataService):  # type: ignore[misc]
         """Return a row for each object; see `nuncius.tom.rows`."""
         answer = self.query_service(query_parameters, **kwargs)
         owner = self._visitor(kwargs)
-        return [self._row(found, owner) for found in answer.objects]
+        # Only what a page shows can be chosen; the cache drops rows at random when it has more than 300 entries.
+        shown = 0 if owner is None else SHOWN
+        return [self._row(found, owner, keep=number < shown) for number, found in enumerate(answer.objects)]
 
     def get_additional_context_data(self) -> dict[str, Any]:
         """Tell the page what a user should know of the answer."""
@@ -120,12 +127,13 @@ class NunciusDataService(DataService):  # type: ignore[misc]
         count = len(getattr(self.query_results, "objects", ()))
         return f"{count} objects found."
 
-    def _row(self, found: Found, owner: str | None) -> dict[str, Any]:
+    def _row(self, found: Found, owner: str | None, *, keep: bool) -> dict[str, Any]:
         row = rows.row_of(found, self.name, owner)
         if not _loads_data_itself():
             # This release looks for data in the row alone: what stands there is read when a target is made of it.
             row["reduced_datums"] = {"photometry": self._reference(found), IMAGES: self._reference(found)}
-        rows.keep(row)
+        if keep:
+            rows.keep(row)
         curve = self._curves.get(found.object_id)
         if found.mjd is not None:
             when = _MJD_EPOCH + timedelta(days=found.mjd)

@@ -1,5 +1,6 @@
 """A real browser, kept to this machine, and people who use a TOM with it."""
 
+import io
 import os
 import re
 import shutil
@@ -244,8 +245,13 @@ class Person:
     def picture(self, name):
         """Write what is seen to the folder for the documentation, if one is named."""
         if folder := os.environ.get("NUNCIUS_SCREENSHOTS"):
+            from PIL import Image
+
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=Path(folder) / f"{name}.png", scale="css", animations="disabled")
+            seen = self.page.screenshot(scale="css", animations="disabled")
+            with Image.open(io.BytesIO(seen)) as picture:
+                small = picture.convert("RGB").quantize(128)  # a palette: a third of the size
+            small.save(Path(folder) / f"{name}.png", optimize=True)
 
     def _go_by(self, button):
         """Press what leads to another page, and wait until that is there."""

@@ -6,7 +6,7 @@ import pytest
 from browser import seen_sizes
 from project import ARCHIVE, STREAM, VERSIONS, end
 
-DEGREES = 1 / 3600
+ARCSEC = 1 / 3600  # in degrees
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ def test_a_question_a_result_with_pictures_a_target_with_its_light_curve(
     vera.create(rows.first)
     assert name in vera.page.title()
     target = vera.targets()[name]
-    assert target["ra"] == pytest.approx(last.ra, abs=DEGREES)
-    assert target["dec"] == pytest.approx(last.dec, abs=DEGREES)
+    assert target["ra"] == pytest.approx(last.ra, abs=ARCSEC)
+    assert target["dec"] == pytest.approx(last.dec, abs=ARCSEC)
     drawn = magnitudes(vera.light_curve())
     for alert in alerts[name]:
         assert round(alert.mag, 3) in drawn
@@ -135,7 +135,7 @@ def test_a_saved_question_is_asked_anew(vera, archive, alert_at):
     archive.ingest([alert_at("ZTF26saved", 120.0, -60.0)])
     rows = vera.ask(ARCHIVE, position="120.0 -60.0", radius_arcsec=10, save_as="my field")
     assert rows.count() == 1
-    archive.ingest([alert_at("ZTF26later", 120.0, -60.0 + 4 * DEGREES)])
+    archive.ingest([alert_at("ZTF26later", 120.0, -60.0 + 4 * ARCSEC)])
     rows = vera.ask_again("my field")
     assert rows.count() == 2
     vera.create(*rows.all())
@@ -187,7 +187,7 @@ def two_fields(archive, alert_at):
         made = []
         for letter, dec in (("A", -40.0), ("B", -41.0)):
             names = {f"ZTF26{letter}{ra:.0f}n{number}" for number in (1, 2)}
-            archive.ingest([alert_at(name, ra, dec + i * DEGREES) for i, name in enumerate(sorted(names))])
+            archive.ingest([alert_at(name, ra, dec + i * ARCSEC) for i, name in enumerate(sorted(names))])
             made.append(({"position": f"{ra} {dec}", "radius_arcsec": 10}, names))
         return made
 
@@ -231,7 +231,7 @@ def test_nobody_is_shown_what_another_one_found(vera, galileo, archive, alert_at
     place = {"position": "150.0 -65.0", "radius_arcsec": 10}
     archive.ingest([alert_at("ZTF26then", 150.0, -65.0)])
     assert vera.ask(ARCHIVE, **place).count() == 1
-    archive.ingest([alert_at("ZTF26now", 150.0, -65.0 + 3 * DEGREES)])
+    archive.ingest([alert_at("ZTF26now", 150.0, -65.0 + 3 * ARCSEC)])
     assert galileo.ask(ARCHIVE, **place).count() == 2
 
 
@@ -240,7 +240,7 @@ def test_without_protection_he_is_shown_what_she_found(person, unprotected, arch
     vera, galileo = person("vera", unprotected), person("galileo", unprotected)
     archive.ingest([alert_at("ZTF26old", 160.0, -65.0)])
     assert vera.ask(ARCHIVE, **place).count() == 1
-    archive.ingest([alert_at("ZTF26new", 160.0, -65.0 + 3 * DEGREES)])
+    archive.ingest([alert_at("ZTF26new", 160.0, -65.0 + 3 * ARCSEC)])
     assert galileo.ask(ARCHIVE, **place).count() == 1  # not asked anew: her result
 
 
@@ -267,6 +267,6 @@ def test_names_with_markup_are_shown_as_text_and_make_no_target(vera, archive, a
     assert hostile in vera.messages
     assert hostile not in vera.targets()
     assert vera.alarms == []
-    vera.page.evaluate("text => document.body.insertAdjacentHTML('beforeend', text)", hostile)
-    vera.page.wait_for_function("() => document.querySelector('img[src=x]').complete")
+    with vera.page.expect_event("dialog"):
+        vera.page.evaluate("text => document.body.insertAdjacentHTML('beforeend', text)", hostile)
     assert vera.alarms == ["owned"]  # it would have been noticed

@@ -4,10 +4,15 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
-INSIDE = ["test_services.py", "test_cache.py", "test_legacy.py", "test_alertstreams.py"]
+INSIDE = [
+    "test_services.py", "test_cache.py", "test_legacy.py", "test_alertstreams.py", "test_compat_broker.py"
+]  # fmt: skip
 
 
+@pytest.mark.timeout(700)
 def test_inside_of_the_toolkit(tom_python):
     command = [
         tom_python,

@@ -370,7 +370,7 @@ def test_errors_are_of_the_kinds_that_pages_show():
     with pytest.raises(QueryServiceError):
         service.query_targets(service.build_query_parameters({"catalog": "No_such_alerts"}))
     with pytest.raises(QueryServiceError):
-        service.build_query_parameters({"limit": -3})
+        service.query_targets(service.build_query_parameters({"limit": -3}))
     target = Target.objects.create(name="nothing", type="SIDEREAL", ra=1.0, dec=88.0)
     with pytest.raises(QueryServiceError) as caught:
         service.query_reduced_data(target)
