@@ -20,6 +20,7 @@ from benchmarks.measure import Scale
 
 SUBJECTS = (
     "antares",
+    "decoding",
     "streams",
     "pubsub",
     "latency",
