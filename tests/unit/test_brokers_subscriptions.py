@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nuncius.brokers import diagnose
 from nuncius.brokers.subscriptions import parse_address
-from nuncius.errors import ConfigurationError
+from nuncius.errors import ConfigurationError, LoginError
 from nuncius.settings import store_settings
 from nuncius.streams.pubsub import Server
+
+pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub")
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +59,17 @@ def test_an_emulator_without_a_port_is_told(monkeypatch, host):
     [verdict] = diagnose("pubsub://observatory/mine")
     assert (verdict.step, verdict.state) == ("settings", "failed")
     assert "PUBSUB_EMULATOR_HOST" in verdict.text
+
+
+def test_a_login_that_was_not_given_for_a_server_goes_to_google_alone(monkeypatch, tmp_path):
+    key = {"type": "authorized_user", "client_id": "i", "client_secret": "s", "refresh_token": "r"}
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    for host in ("", "us-east1-pubsub.googleapis.com:443/"):
+        assert parse_address(f"pubsub://{host}observatory/mine").log_in().login is not None
+    strange = parse_address("pubsub://pubsub.googleapis.com.example.org:443/observatory/mine")
+    with pytest.raises(LoginError, match="credentials="):
+        strange.log_in()
+    assert strange.log_in(tmp_path / "key.json").login is not None
+    store_settings("pubsub", {"servers": strange.server})
+    assert strange.log_in().login is not None

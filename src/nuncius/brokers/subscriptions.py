@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from nuncius.brokers.known import profile_of
 from nuncius.brokers.pubsub import PubSub
-from nuncius.errors import ConfigurationError
+from nuncius.errors import ConfigurationError, LoginError
 from nuncius.settings import find_setting
 from nuncius.streams.pubsub.client import GOOGLE, Client, Server
 from nuncius.streams.pubsub.login import find_google_login
@@ -33,6 +33,7 @@ T = TypeVar("T")
 _EMULATOR = "PUBSUB_EMULATOR_HOST"
 _PROJECT = "GOOGLE_CLOUD_PROJECT"
 _SANDBOX_PROJECT = "nuncius-sandbox"
+_GOOGLES = ".googleapis.com"
 _WITH_PORT = re.compile(r":\d+$")
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
 _NAME = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
@@ -71,16 +72,29 @@ class Address:
         Raises
         ------
         LoginError
-            If there is none.
+            If there is none, or none that may be sent to this server.
         ConfigurationError
             If what is given is none.
         """
         ca_file = ssl_ca_location or find_setting(self.profile.name, "ssl_ca_location")
         if self.is_emulator and credentials is None and ca_file is None:
             return Server(self.server)
+        if credentials is None and not self._may_have_login:
+            raise LoginError(
+                f"{self.server} is none of Google's servers, so your Google login is not sent there unasked. If it is to "
+                f'have it, give credentials=, or write servers = "{self.server}" under [{self.profile.name}] in config.toml',
+                service=self.profile.name,
+            )
         return Server(
             self.server, find_google_login(credentials), Path(ca_file).expanduser() if ca_file else None
         )
+
+    @property
+    def _may_have_login(self) -> bool:
+        """Whether a login that was not given for this server may be sent to it: whoever gets a token can use it."""
+        host = _WITH_PORT.sub("", self.server)
+        named = find_setting(self.profile.name, "servers")
+        return host.endswith(_GOOGLES) or _is_loopback(self.server) or self.server == named
 
     def subscription(self, group: str | bool | None, server: Server) -> tuple[str, str | None]:
         """Return the paths of the subscription, and of the topic that it is made for if it is missing.

@@ -192,11 +192,12 @@ class PubSubTransport(Transport):
         self._hang_up()
         if self._keeper is not None:
             self._keeper.stop()
+        client, deadline = self._client, time.monotonic() + _LEAVE_S
         try:
             if self._plan.temporary:
-                delete(self._client, self._path, _LEAVE_S)
+                patiently(lambda left_s: delete(client, self._path, left_s), deadline, lambda: False)
             elif self._keeper is not None:
-                self._keeper.flush(time.monotonic() + _LEAVE_S)
+                self._keeper.flush(deadline)
         finally:
             if not self._plan.temporary:
                 self._give_back(time.monotonic() + _LEAVE_S)
