@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ import pytest
 # A shell that starts us in the background has us ignore Ctrl-C, and so would the programs that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test reads or writes the settings and logins of who runs it, and none asks for the metadata of a cloud machine.
+_PLACES = tempfile.TemporaryDirectory(prefix="nuncius-tests-")
+for _name in ("NUNCIUS_CONFIG_DIR", "NUNCIUS_DATA_DIR", "CLOUDSDK_CONFIG"):
+    os.environ[_name] = str(Path(_PLACES.name, _name.lower()))
+os.environ["NO_GCE_CHECK"] = "true"
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +57,8 @@ def _note(report):
     """Write the id of what failed to the file that NUNCIUS_FAILED_TESTS names, for those who try it again."""
     path = os.environ.get("NUNCIUS_FAILED_TESTS")
     # The reports of xdist's workers all come to the first process too.
-    if path and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+    is_test = report.nodeid.startswith("tests")  # else a worker of xdist complains, which nobody can try again
+    if path and report.failed and is_test and "PYTEST_XDIST_WORKER" not in os.environ:
         with open(path, "a", encoding="utf-8") as file:
             file.write(_id(report.nodeid) + "\n")
 

@@ -16,7 +16,8 @@ pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub")
 
 
 @pytest.fixture(autouse=True)
-def nowhere(monkeypatch):
+def nowhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUNCIUS_CONFIG_DIR", str(tmp_path / "config"))
     for name in ("PUBSUB_EMULATOR_HOST", "GOOGLE_CLOUD_PROJECT", "NUNCIUS_PITTGOOGLE_PROJECT"):
         monkeypatch.delenv(name, raising=False)
 

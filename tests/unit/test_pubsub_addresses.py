@@ -210,14 +210,14 @@ def test_the_name_may_stand_in_the_settings(config_dir):
 
 
 def test_whose_project(config_dir, monkeypatch):
-    """The settings, then Google's variable, then that of the login; without a login the sandbox's."""
+    """Google's variable, then the settings, then that of the login; without a login the sandbox's."""
     url = "pittgoogle://ztf-loop"
     assert paths(url)[0] == "projects/nuncius-sandbox/subscriptions/ztf-loop"
     assert paths(url, project="of-the-key")[0] == "projects/of-the-key/subscriptions/ztf-loop"
-    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "of-the-shell")
-    assert paths(url, project="of-the-key")[0] == "projects/of-the-shell/subscriptions/ztf-loop"
     (config_dir / "config.toml").write_text('[pittgoogle]\nproject = "of-the-settings"\n')
     assert paths(url, project="of-the-key")[0] == "projects/of-the-settings/subscriptions/ztf-loop"
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "of-the-shell")
+    assert paths(url, project="of-the-key")[0] == "projects/of-the-shell/subscriptions/ztf-loop"
 
 
 def test_no_project_is_told():
