@@ -160,16 +160,16 @@ def short_leases(monkeypatch):
 # At the start ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_not_there_is_told_in_time(open_any):
+async def test_a_server_that_is_not_there_is_told_in_time(open_one):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    stream = open_any(f"pubsub://127.0.0.1:{port}/p-one/ztf-loop", connect_timeout_s=1)
+    stream = open_one(f"pubsub://127.0.0.1:{port}/p-one/ztf-loop", connect_timeout_s=1)
     await refused(stream, UnreachableError, f"127.0.0.1:{port}", within_s=5)
 
 
-async def test_a_server_that_never_answers_is_told_in_time(open_any, server, between):
+async def test_a_server_that_never_answers_is_told_in_time(open_one, server, between):
     between.freeze()
-    stream = open_any(f"pubsub://{between.endpoint}/{server.project}/ztf-loop", connect_timeout_s=1)
+    stream = open_one(f"pubsub://{between.endpoint}/{server.project}/ztf-loop", connect_timeout_s=1)
     await refused(stream, UnreachableError, between.endpoint, within_s=5)
 
 
@@ -180,9 +180,9 @@ async def test_a_server_that_is_busy_at_first_is_asked_again(open_any, server, u
         assert sorted(ids(await read_all(stream))) == [0, 1, 2]
 
 
-async def test_a_server_that_stays_busy_is_not_asked_all_the_time(open_any, server, url):
+async def test_a_server_that_stays_busy_is_not_asked_all_the_time(open_one, server, url):
     server.fail("GetSubscription", "UNAVAILABLE", times=None, text="too much to do")
-    await refused(open_any(url, connect_timeout_s=1.5), UnreachableError, "too much to do", within_s=6)
+    await refused(open_one(url, connect_timeout_s=1.5), UnreachableError, "too much to do", within_s=6)
     assert 2 <= asked(server, "GetSubscription") <= 8
 
 
@@ -246,8 +246,8 @@ async def test_a_new_subscription_begins_where_it_should_though_an_answer_was_lo
 
 
 @pytest.mark.parametrize("code", PASSING)
-async def test_a_stream_goes_on_after_errors_that_pass(open_any, server, url, code):
-    async with open_any(url) as stream:
+async def test_a_stream_goes_on_after_errors_that_pass(open_one, server, url, code):
+    async with open_one(url) as stream:
         publish(server, range(10))
         await take(stream, 10)
         server.fail("StreamingPull", code, times=2, text="come back later")
@@ -263,10 +263,10 @@ async def test_a_stream_goes_on_after_errors_that_pass(open_any, server, url, co
     ("code", "done"),
     [*((code, False) for code in PASSING), ("UNAVAILABLE", True), ("DEADLINE_EXCEEDED", True)],
 )
-async def test_acknowledgements_that_fail_are_sent_again(open_any, server, url, code, done):
+async def test_acknowledgements_that_fail_are_sent_again(open_one, server, url, code, done):
     server.fail("Acknowledge", code, times=3, text="come back later", done=done)
     publish(server, range(10))
-    async with open_any(url) as stream:
+    async with open_one(url) as stream:
         await take(stream, 10)
         await until(lambda: asked(server, "Acknowledge") >= 1)
         await asyncio.to_thread(counted, server, acknowledged=9, leased=1)
@@ -276,11 +276,11 @@ async def test_acknowledgements_that_fail_are_sent_again(open_any, server, url, 
     assert counts.delivered == 10
 
 
-async def test_an_acknowledgement_that_fails_does_not_hide_the_end(open_any, server, url):
+async def test_an_acknowledgement_that_fails_does_not_hide_the_end(open_one, server, url):
     """Nothing comes after it, so no message tells that the server is there."""
     server.fail("Acknowledge", "UNAVAILABLE", times=1)
     publish(server, range(10))
-    async with open_any(url, stop="end") as stream, asyncio.timeout(15):
+    async with open_one(url, stop="end") as stream, asyncio.timeout(15):
         found = []
         while len(found) < 10:
             found.append((await stream.poll(5)).alert_id)
@@ -342,10 +342,10 @@ async def test_connections_that_break_again_and_again_lose_nothing(open_one, ser
 
 
 @pytest.mark.parametrize("down_s", [0.0, 1.5])
-async def test_a_server_that_starts_again_in_the_middle(open_any, server, url, down_s):
+async def test_a_server_that_starts_again_in_the_middle(open_one, server, url, down_s):
     publish(server, range(300))
     seen = Counter()
-    async with open_any(url) as stream:
+    async with open_one(url) as stream:
         seen.update(ids(await take(stream, 100)))
         await asyncio.to_thread(server.restart, down_s=down_s)
         publish(server, range(300, 400))
@@ -419,7 +419,7 @@ async def test_a_right_to_acknowledge_that_is_taken_away_is_told(open_any, serve
 
 
 async def test_a_refused_stream_costs_no_work_while_a_slow_caller_has_enough(
-    open_any, server, url, monkeypatch
+    open_one, server, url, monkeypatch
 ):
     """The queue is full, the stream is dead: the caller gets what is there, and nothing turns in a circle meanwhile."""
     monkeypatch.setattr(book_module, "_QUEUE_ALERTS", 5)
@@ -427,7 +427,7 @@ async def test_a_refused_stream_costs_no_work_while_a_slow_caller_has_enough(
     publish(server, range(40))
     server.fail("StreamingPull", "PERMISSION_DENIED", after=40)
     seen, calls = [], 0
-    stream = open_any(url)
+    stream = open_one(url)
     with pytest.raises(ForbiddenError):  # noqa: PT012
         async with stream:
             await until(lambda: stream.stats().paused)
@@ -518,9 +518,9 @@ async def test_leaving_takes_a_bounded_time(open_one, server, between, how):
     between.thaw()
 
 
-async def test_what_is_not_finished_goes_back_though_acknowledging_fails(open_any, server, url):
+async def test_what_is_not_finished_goes_back_though_acknowledging_fails(open_one, server, url):
     publish(server, range(20))
-    async with open_any(url) as stream:
+    async with open_one(url) as stream:
         await take(stream, 10)
         await asyncio.to_thread(counted, server, acknowledged=9)
         server.fail("Acknowledge", "UNAVAILABLE", times=None)
@@ -528,10 +528,10 @@ async def test_what_is_not_finished_goes_back_though_acknowledging_fails(open_an
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_giving_back_that_fails_is_tried_again(open_any, server, url, times):
+async def test_giving_back_that_fails_is_tried_again(open_one, server, url, times):
     publish(server, range(20))
     with pytest.raises(ZeroDivisionError):  # noqa: PT012
-        async with open_any(url) as stream:
+        async with open_one(url) as stream:
             await take(stream, 10)
             await asyncio.to_thread(counted, server, acknowledged=9)
             server.fail("ModifyAckDeadline", "UNAVAILABLE", times=times)
@@ -559,8 +559,8 @@ async def test_the_last_acknowledgements_are_confirmed_though_the_server_starts_
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "INTERNAL"])
-async def test_a_subscription_for_one_stream_is_gone_though_the_server_is_busy(open_any, server, code):
-    async with open_any(f"{server.pittgoogle_url}/ztf-lite", group=False) as stream:
+async def test_a_subscription_for_one_stream_is_gone_though_the_server_is_busy(open_one, server, code):
+    async with open_one(f"{server.pittgoogle_url}/ztf-lite", group=False) as stream:
         assert await stream.poll(0.1) is None
         server.fail("DeleteSubscription", code, times=2)
     assert asked(server, "DeleteSubscription") == 3
@@ -677,10 +677,10 @@ async def test_leases_that_can_not_be_made_longer_bring_nothing_twice(open_one, 
 
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT"])
-async def test_a_move_that_is_refused_is_told_and_the_stream_goes_on(open_any, server, url, code):
+async def test_a_move_that_is_refused_is_told_and_the_stream_goes_on(open_one, server, url, code):
     publish(server, range(20))
     seen = Counter()
-    async with open_any(url) as stream:
+    async with open_one(url) as stream:
         seen.update(ids(await take(stream, 5)))
         server.fail("Seek", code)
         with pytest.raises((ForbiddenError, ConfigurationError)):

@@ -18,7 +18,7 @@ from nuncius import brokers, open_stream
 from nuncius.errors import ConfigurationError, LoginError, NotFoundError, TlsError, UnreachableError
 from nuncius.sandbox import SandboxPubSub
 from nuncius.streams.pubsub.login import find_google_login, forget_login, keep_login
-from streams_support import ids, packet, read_all, take, wait_until
+from streams_support import ids, opener, packet, read_all, take, wait_until
 
 pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub")
 pytest.importorskip("trustme", reason="needs certificates: pip install 'nuncius[sandbox]'")
@@ -35,6 +35,12 @@ def nowhere_else(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
+
+
+@pytest.fixture
+def open_one():
+    """Open a stream where its colour is all one, and the test takes long."""
+    return opener("async")
 
 
 @pytest.fixture
@@ -328,12 +334,12 @@ async def test_a_token_that_nobody_knows_is_told(open_any, server, ca):
     assert time.monotonic() - begin < 6
 
 
-async def test_a_token_endpoint_that_never_answers_is_told_in_time(open_any, server, ca, key_file):
+async def test_a_token_endpoint_that_never_answers_is_told_in_time(open_one, server, ca, key_file):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         content = json.loads(key_file.read_text())
         content["token_uri"] = f"http://127.0.0.1:{silent.getsockname()[1]}/token"
         key_file.write_text(json.dumps(content))
-        stream = open_any(server.url, credentials=key_file, connect_timeout_s=1.5, **ca)
+        stream = open_one(server.url, credentials=key_file, connect_timeout_s=1.5, **ca)
         await refused(stream, UnreachableError, "token", within_s=8)
         begin = time.monotonic()
         with pytest.raises(UnreachableError, match="token"):
@@ -341,9 +347,9 @@ async def test_a_token_endpoint_that_never_answers_is_told_in_time(open_any, ser
         assert time.monotonic() - begin < 8
 
 
-async def test_a_token_endpoint_that_is_not_there_is_told(open_any, server, ca, key_file):
+async def test_a_token_endpoint_that_is_not_there_is_told(open_one, server, ca, key_file):
     server.login.close()
-    stream = open_any(server.url, credentials=key_file, connect_timeout_s=1, **ca)
+    stream = open_one(server.url, credentials=key_file, connect_timeout_s=1, **ca)
     await refused(stream, UnreachableError, "token endpoint")
 
 

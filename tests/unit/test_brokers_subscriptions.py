@@ -74,3 +74,15 @@ def test_a_login_that_was_not_given_for_a_server_goes_to_google_alone(monkeypatc
     assert strange.log_in(tmp_path / "key.json").login is not None
     store_settings("pubsub", {"servers": strange.server})
     assert strange.log_in().login is not None
+
+
+def test_an_emulator_of_this_run_needs_no_certificates_that_are_kept_for_another_server(
+    monkeypatch, tmp_path
+):
+    store_settings("pittgoogle", {"ssl_ca_location": str(tmp_path / "observatory.pem")})
+    assert not parse_address("pittgoogle://127.0.0.1:8085/ztf-loop").is_open()
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:8085")
+    address = parse_address("pittgoogle://ztf-loop")
+    assert address.is_open()
+    assert address.log_in() == Server("127.0.0.1:8085")
+    assert not address.is_open(ssl_ca_location=tmp_path / "own.pem")

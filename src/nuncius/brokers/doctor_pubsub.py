@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from nuncius.alerts import Origin
 from nuncius.brokers.doctor_steps import Network, Verdict, in_order, verdict_of, within
 from nuncius.brokers.subscriptions import parse_address
-from nuncius.errors import ForbiddenError, NotFoundError, NunciusError, UnreachableError
+from nuncius.errors import ForbiddenError, MissingExtraError, NotFoundError, NunciusError, UnreachableError
 from nuncius.streams.pubsub import Client, check_config
 from nuncius.streams.pubsub.leases import number_of
 from nuncius.streams.pubsub.subscriptions import describe, topics
@@ -142,6 +142,8 @@ class _Patient:
         )
 
     def _login_cure(self, error: NunciusError) -> str:
+        if isinstance(error, MissingExtraError):
+            return "install it, and ask again"
         if self._server.is_emulator and isinstance(error, UnreachableError):
             return "it accepts connections: is it a Pub/Sub server? `nuncius sandbox pubsub` runs one"
         return f"the login: {_logins(self._address)}"

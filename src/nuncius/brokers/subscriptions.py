@@ -35,6 +35,7 @@ _PROJECT = "GOOGLE_CLOUD_PROJECT"
 _SANDBOX_PROJECT = "nuncius-sandbox"
 _GOOGLES = ".googleapis.com"
 _WITH_PORT = re.compile(r":\d+$")
+_LAST_PORT = 65_535
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
 _NAME = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
 _QUIET_S, _EMULATOR_QUIET_S = 10.0, 1.0
@@ -76,8 +77,7 @@ class Address:
         ConfigurationError
             If what is given is none.
         """
-        ca_file = ssl_ca_location or find_setting(self.profile.name, "ssl_ca_location")
-        if self.is_emulator and credentials is None and ca_file is None:
+        if self.is_open(credentials, ssl_ca_location):
             return Server(self.server)
         if credentials is None and not self._may_have_login:
             raise LoginError(
@@ -85,9 +85,19 @@ class Address:
                 f'have it, give credentials=, or write servers = "{self.server}" under [{self.profile.name}] in config.toml',
                 service=self.profile.name,
             )
+        ca_file = self._ca_file(ssl_ca_location)
         return Server(
             self.server, find_google_login(credentials), Path(ca_file).expanduser() if ca_file else None
         )
+
+    def is_open(self, credentials: Any = None, ssl_ca_location: str | Path | None = None) -> bool:
+        """Tell whether it is spoken to without TLS and without a login: an emulator of which nothing else is said."""
+        return self.is_emulator and credentials is None and self._ca_file(ssl_ca_location) is None
+
+    def _ca_file(self, given: str | Path | None) -> str | Path | None:
+        if given is None and self.server == os.environ.get(_EMULATOR):
+            return None  # what is kept is for another server: the variable is for this run
+        return given or find_setting(self.profile.name, "ssl_ca_location")
 
     @property
     def _may_have_login(self) -> bool:
@@ -170,7 +180,10 @@ def parse_address(url: str, *, names_needed: bool = True) -> Address:
     scheme, _, rest = url.partition("://")
     profile = profile_of(scheme)
     if not isinstance(profile, PubSub):
-        raise ConfigurationError(f"{url!r} is not the URL of a Pub/Sub stream", url=url)
+        raise ConfigurationError(
+            f"{url!r} is not the URL of a Pub/Sub stream: write pittgoogle://TOPIC or pubsub://PROJECT/SUBSCRIPTION",
+            url=url,
+        )
     if "@" in rest:
         raise ConfigurationError("no user name or password in a URL, please: it would be shown in logs")
     names = [unquote(part) for part in rest.strip("/").split("/") if part]
@@ -193,6 +206,9 @@ def parse_address(url: str, *, names_needed: bool = True) -> Address:
         raise ConfigurationError(
             f"{place} has no port: write HOST:PORT, such as 127.0.0.1:8085", position=server
         )
+    port = _WITH_PORT.search(server)
+    if port and int(port[0][1:]) > _LAST_PORT:
+        raise ConfigurationError(f"{server!r} is no address: a port is at most {_LAST_PORT}", url=url)
     return Address(profile, server, emulator is not None or _is_loopback(server), tuple(names))
 
 
@@ -340,7 +356,7 @@ def _ask(server: Server, timeout_s: float, ask: Callable[[Client, float], T]) ->
 def _path(project: str, kind: str, name: str) -> str:
     if not _NAME.fullmatch(name) or name.startswith("goog"):
         raise ConfigurationError(
-            f"{name!r} can't be the name of one of {kind}: Google wants a letter first, then letters, digits and -._~+%, "
+            f"{name!r} can't be the name of a {kind[:-1]}: Google wants a letter first, then letters, digits and -._~+%, "
             "3 to 255 in all, and not goog first",
             position=name,
         )

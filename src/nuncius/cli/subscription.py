@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import click
 from nuncius.brokers import delete_subscription, rewind, touch_subscription
 from nuncius.brokers.subscriptions import parse_address
 from nuncius.cli.options import key_file_option
-from nuncius.errors import NotFoundError
+from nuncius.errors import ForbiddenError, NotFoundError
 from nuncius.streams.pubsub.client import Client
 from nuncius.streams.pubsub.subscriptions import describe, patiently
 
@@ -164,8 +164,16 @@ def seek(to: str, **where: Any) -> None:
     and more only if the subscription was made with --retain-acknowledged, or its topic keeps messages.
     """
     parse_address(where["url"])  # `rewind` takes those of Kafka too
-    for path, _ in rewind(to=to, **_asked(where)):
+    asked = _asked(where)
+    for path, _ in rewind(to=to, **asked):
         click.echo(f"{path}: moved to {to}", err=True)
+    # It has moved: that one may not look at it changes nothing.
+    with suppress(ForbiddenError):
+        if to != "latest" and not _describe(**asked).retain_acknowledged:
+            click.echo(
+                "it does not keep what was acknowledged: that comes again only if its topic keeps messages",
+                err=True,
+            )
 
 
 def _describe(
@@ -192,7 +200,7 @@ def _print(found: Subscription, *, as_json: bool) -> None:
         else found.topic,
         "filter": found.attribute_filter or "none",
         "keeps": f"{'all messages' if found.retain_acknowledged else 'messages that were not read'} for {days:g} days",
-        "lends": f"a message for {found.ack_deadline_s} s, to a simple client",
+        "lends": f"a message for {found.ack_deadline_s} s, if the client asks for no other time (nuncius does)",
     }
     for name, text in rows.items():
         click.echo(f"{name:<13} {text}")

@@ -73,7 +73,7 @@ class Engine:
         )
         self._commands: deque[_Command] = deque()
         self._connected = False
-        self._connected_at = 0.0
+        self._connected_at = self._before_stop_at = 0.0
         self._assigned_at: float | None = None
         self._failure: NunciusError | None = None
         self._closing = False
@@ -283,7 +283,7 @@ class Engine:
             self._transport.connect(self, self.rules.connect_timeout_s)
             with self._lock:
                 self._connected = True
-                self._connected_at = time.monotonic()
+                self._connected_at = self._before_stop_at = time.monotonic()
                 if self.rules.stop.seconds is not None:
                     self._deadline = time.monotonic() + self.rules.stop.seconds
             self._notify()
@@ -334,6 +334,7 @@ class Engine:
     def _pause(self, *, paused: bool) -> None:
         if paused != self.stats.paused:
             self.stats.paused = paused
+            self._before_stop_at = time.monotonic()
             (self._transport.pause if paused else self._transport.resume)()
 
     def _store(self) -> None:
@@ -360,11 +361,11 @@ class Engine:
                 ledger.at_end = True
                 ledger.ended = self.rules.stop.at_end or self._transport.ends
                 continue
-            ledger.at_end = False
             if stop_ms is not None and message.timestamp_ms is not None and message.timestamp_ms >= stop_ms:
                 self._put()
-                ledger.ended = True
+                ledger.ended = time.monotonic() - self._before_stop_at >= self._transport.disorder_s
                 continue
+            ledger.at_end, self._before_stop_at = False, time.monotonic()
             self._intake.accept(message, ledger)
             if self._closing:
                 return

@@ -84,6 +84,9 @@ class Transport(ABC):
     group: str | None = None
     """The consumer group, where positions are kept by name."""
 
+    disorder_s: float = 0.0
+    """For how long earlier messages may still come behind later ones; 0 where they come in the order of their times."""
+
     @abstractmethod
     def connect(self, listener: Listener, timeout_s: float) -> None:
         """Connect, log in and find the topics, or raise the typed error that says what is wrong."""

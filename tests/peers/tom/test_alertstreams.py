@@ -15,6 +15,7 @@ tom.toolkit()
 from django.core.exceptions import ImproperlyConfigured  # noqa: E402
 from django.core.management import CommandError, call_command  # noqa: E402
 from django.db import connections  # noqa: E402
+from django.test import override_settings  # noqa: E402
 from tom_targets.models import Target  # noqa: E402
 
 import nuncius  # noqa: E402
@@ -175,6 +176,13 @@ def test_settings_of_the_worker(tmp_path):
 def test_the_command_says_what_is_missing():
     with pytest.raises(CommandError, match="NUNCIUS_STREAMS"):
         call_command("nuncius_ingest")
+
+
+@pytest.mark.parametrize("streams", [[], [{"ACTIVE": False, "NAME": "nowhere.Stream", "OPTIONS": {}}]])
+def test_the_command_says_that_there_is_no_stream_with_handlers(streams):
+    pytest.importorskip("tom_alertstreams", reason="tom-alertstreams is not in this environment")
+    with override_settings(ALERT_STREAMS=streams), pytest.raises(CommandError, match="ALERT_STREAMS"):
+        call_command("nuncius_ingest", "--alert-streams")
 
 
 MANAGE = """

@@ -13,7 +13,6 @@ from nuncius.brokers.subscriptions import parse_address
 from nuncius.compat.kinds import alike
 from nuncius.compat.tom_pittgoogle import settings
 from nuncius.errors import LoginError, NotFoundError
-from nuncius.settings import find_setting
 from nuncius.streams.pubsub import Client
 from nuncius.streams.pubsub.subscriptions import delete, patiently, touch
 
@@ -47,8 +46,7 @@ class Connection:
     def __init__(self, subscription_name: str, topic: str | None, credentials: GoogleLike) -> None:
         name = settings.check_name(subscription_name)
         place = parse_address(f"pittgoogle://{topic or quote(name, safe='')}")
-        has_tls = credentials is not None or find_setting("pittgoogle", "ssl_ca_location")
-        self._is_emulator = place.is_emulator and not has_tls
+        self._is_emulator = place.is_open(credentials)
         project = settings.setting(settings.PROJECT)
         login = self.get_credentials(project) if credentials is None else credentials
         self._server = place.log_in(None if self._is_emulator else login)
@@ -145,7 +143,9 @@ class Connection:
         """
         path, topic = self.subscription_path, self._topic
         try:
-            found = self._ask(lambda client, left_s: touch(client, path, left_s, topic=topic, of_any_topic=True))
+            found = self._ask(
+                lambda client, left_s: touch(client, path, left_s, topic=topic, of_any_topic=True)
+            )
         except NotFoundError as error:
             raise alike(error, TopicNotFoundError) from error
         self.topic_path = found.topic

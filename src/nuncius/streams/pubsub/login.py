@@ -259,14 +259,23 @@ def oauth_client() -> tuple[str, str] | None:
     return None
 
 
+# Of a key file; never what the error says, which can quote it.
+_WRONG: dict[type[Exception], str] = {
+    json.JSONDecodeError: "it is not JSON",
+    UnicodeDecodeError: "it is not JSON",
+    KeyError: "something in it is missing",
+    TypeError: "it is JSON of another kind",
+}
+
+
 def _from_file(path: Path, source: str) -> GoogleLogin:
     faults = require("google.auth.exceptions", extra="pubsub")
     try:
         credentials, project = _loaded(json.loads(path.read_bytes()))
         return GoogleLogin(credentials, source, project)
     except (OSError, ValueError, KeyError, TypeError, faults.GoogleAuthError) as error:
-        reason = getattr(error, "strerror", None) or (
-            "no such file" if not path.exists() else type(error).__name__
+        reason = getattr(error, "strerror", None) or _WRONG.get(
+            type(error), "it is no key file that Google knows"
         )
     # Not within the handler: the error that was met can hold the whole file, and in it a private key.
     raise ConfigurationError(
@@ -313,7 +322,7 @@ def _default() -> GoogleLogin:
     auth = require("google.auth", extra="pubsub")
     faults = require("google.auth.exceptions", extra="pubsub")
     # That there is no metadata server is what a machine outside of Google's cloud is like, and no cause for a warning.
-    chatter = logging.getLogger("google.auth.compute_engine._metadata")
+    chatter = logging.getLogger("google.auth")  # its children inherit the level
     level = chatter.level
     chatter.setLevel(logging.ERROR)
     try:

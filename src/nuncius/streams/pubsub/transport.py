@@ -71,6 +71,7 @@ class PubSubTransport(Transport):
         self._partition: Partition = (plan.subscription, 0)
         self.partitions = frozenset({self._partition})
         self.group = None if plan.temporary else plan.subscription.rpartition("/")[2]
+        self.disorder_s = plan.quiet_s
         self._max_messages, self._max_bytes = plan.max_messages, plan.max_bytes
         self._leases = Leases()
         self._client: Client | None = None

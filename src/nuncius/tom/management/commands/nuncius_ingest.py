@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError
 from nuncius.archives import open_archive
 from nuncius.errors import NunciusError
 from nuncius.streams.service import Stopping, parse_size
-from nuncius.tom.configuration import default_archive
+from nuncius.tom.configuration import NotSetError, default_archive
 from nuncius.tom.ingesting import Worker, streams_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Command(BaseCommand):  # type: ignore[misc]
             wanted = getattr(settings, "NUNCIUS_STREAMS", None)
             ingested = [] if options["alert_streams"] and not wanted else streams_of(wanted, _archive())
             min_free_bytes = parse_size(options["min_free"])
-            listeners = _listeners() if options["alert_streams"] else []
+            listeners = _listeners(needed=not ingested) if options["alert_streams"] else []
         except (NunciusError, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         with Stopping() as stopping, contextlib.ExitStack() as stack:
@@ -106,12 +106,18 @@ def _archive() -> Any:
     return default_archive(data_services_settings())
 
 
-def _listeners() -> list[Any]:
+def _listeners(*, needed: bool) -> list[Any]:
     from tom_alertstreams.alertstreams.alertstream import get_default_alert_streams
 
     from nuncius.tom.alertstreams import NunciusAlertStream
 
-    return [one for one in get_default_alert_streams() if isinstance(one, NunciusAlertStream)]
+    found = [one for one in get_default_alert_streams() if isinstance(one, NunciusAlertStream)]
+    if needed and not found:
+        raise NotSetError(
+            "settings.ALERT_STREAMS has no active stream whose NAME is nuncius.tom.alertstreams.NunciusAlertStream, and "
+            "settings.NUNCIUS_STREAMS names none either: there is nothing to do"
+        )
+    return found
 
 
 def _line_of(listener: Any) -> Callable[[], str]:
