@@ -57,7 +57,9 @@ def _note(report):
     """Write the id of what failed to the file that NUNCIUS_FAILED_TESTS names, for those who try it again."""
     path = os.environ.get("NUNCIUS_FAILED_TESTS")
     # The reports of xdist's workers all come to the first process too.
-    is_test = report.nodeid.startswith("tests")  # else a worker of xdist complains, which nobody can try again
+    is_test = report.nodeid.startswith(
+        "tests"
+    )  # else a worker of xdist complains, which nobody can try again
     if path and report.failed and is_test and "PYTEST_XDIST_WORKER" not in os.environ:
         with open(path, "a", encoding="utf-8") as file:
             file.write(_id(report.nodeid) + "\n")

@@ -153,7 +153,7 @@ def test_a_stream_that_breaks_is_opened_again(quarantine):
 
 def test_a_stream_that_opens_and_breaks_at_once_rests_longer_and_longer(quarantine, monkeypatch):
     rests, opened = [], []
-    monkeypatch.setattr(supervision.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(supervision.random, "uniform", lambda *_: 1.0)
 
     class Broken(Stream):
         def poll(self, timeout_s):
@@ -163,7 +163,7 @@ def test_a_stream_that_opens_and_breaks_at_once_rests_longer_and_longer(quaranti
         opened.append(1)
         return Broken([]) if len(opened) < 5 else Stream([alert(1)])
 
-    supervised = Supervised(open_it, {"*": lambda item: None}, quarantine=quarantine)
+    supervised = Supervised(open_it, {"*": lambda _item: None}, quarantine=quarantine)
     monkeypatch.setattr(supervised._stopped, "wait", rests.append)
     supervised.run()
     assert rests == [0.01, 0.02, 0.04, 0.08]
