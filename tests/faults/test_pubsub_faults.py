@@ -31,8 +31,6 @@ from streams_support import end_program, ids, line_of, opener, packet, read_all,
 
 pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub")
 
-pytestmark = pytest.mark.xdist_group("pubsub-faults")
-
 PASSING = ["UNAVAILABLE", "INTERNAL", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "ABORTED"]
 
 

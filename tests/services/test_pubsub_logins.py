@@ -23,8 +23,6 @@ from streams_support import ids, opener, packet, read_all, take, wait_until
 pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub")
 pytest.importorskip("trustme", reason="needs certificates: pip install 'nuncius[sandbox]'")
 
-pytestmark = pytest.mark.xdist_group("pubsub-logins")
-
 REFRESH = "1//a-refresh-token-that-nobody-may-see"
 
 

@@ -39,8 +39,6 @@ from streams_support import (
 
 pytest.importorskip("google.pubsub_v1", reason="needs google-cloud-pubsub")
 
-pytestmark = pytest.mark.xdist_group("pubsub-streams")
-
 MINE = "projects/nuncius-sandbox/subscriptions/"
 
 
