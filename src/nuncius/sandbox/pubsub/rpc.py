@@ -274,7 +274,7 @@ def noted(rpc: str, asked: Any) -> PubSubRequest:
     return PubSubRequest(rpc, name, ids or getattr(asked, "max_messages", 0), deadline_s)
 
 
-REFUSALS = (NotFoundError, ConfigurationError, FilterError)
+REFUSALS = (AlreadyExistsError, NotFoundError, ConfigurationError, FilterError)
 
 
 def _of_project(where: Mapping[str, Any], project: str) -> dict[str, Any]:
