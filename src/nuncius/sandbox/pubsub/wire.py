@@ -58,10 +58,10 @@ def config_of(sent: Any) -> SubscriptionConfig:
     deadline_s = sent.ack_deadline_seconds or _SHORTEST_S
     if not _SHORTEST_S <= deadline_s <= _LONGEST_S:
         raise ConfigurationError(f"ack_deadline_seconds is {_SHORTEST_S} to {_LONGEST_S}, not {deadline_s}")
-    for kind in ("bigquery_config", "cloud_storage_config", "bigtable_config"):
-        if sent.HasField(kind):
-            raise ConfigurationError(f"{kind}: this server has no such subscriptions")
-    if sent.push_config.push_endpoint or sent.message_transforms:
+    said = {field.name for field, _ in sent.ListFields()}  # an older library doesn't know all of these
+    if other := said & {"bigquery_config", "cloud_storage_config", "bigtable_config"}:
+        raise ConfigurationError(f"{', '.join(other)}: this server has no such subscriptions")
+    if sent.push_config.push_endpoint or "message_transforms" in said:
         raise ConfigurationError("this server pushes nothing and changes no messages")
     letters, retry = sent.dead_letter_policy, sent.retry_policy
     attempts = letters.max_delivery_attempts or 5
