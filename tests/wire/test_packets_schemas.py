@@ -10,7 +10,8 @@ import pytest
 
 import builders
 from nuncius import Alert, read_packets
-from nuncius.alerts.packets import as_source, open_packet
+from nuncius.alerts.packets import as_source, open_packet, schemas
+from nuncius.alerts.packets.compiled import decoder
 from nuncius.alerts.packets.registry import RegistrySchemas
 from nuncius.alerts.packets.schemas import (
     DirectorySchemas,
@@ -161,12 +162,14 @@ def nested(levels):
     return kind
 
 
-HOSTILE = {
-    "itself": field("x.alert"),
+RECURSIVE = {
     "itself or null": field(["null", "x.alert"]),
     "array of itself": field({"type": "array", "items": "x.alert"}),
     "map of itself": field({"type": "map", "values": "x.alert"}),
     "itself through another": field(builders.record_type("x.b", {"f": ["null", "x.alert"]})),
+}
+HOSTILE = {
+    "itself": field("x.alert"),
     "array of null": field({"type": "array", "items": "null"}),
     "array of empty records": field({"type": "array", "items": builders.record_type("x.e", {})}),
     "array of records of null": field(
@@ -206,6 +209,20 @@ def test_hostile_schemas_in_packets(schema):
     raw = builders.container(json.dumps(schema).encode(), [b"\x00" * 9])
     with pytest.raises(SchemaError):
         Alert.from_bytes(raw)
+
+
+@pytest.mark.parametrize("schema", RECURSIVE.values(), ids=RECURSIVE)
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_schemas_that_contain_themselves_need_the_compiled_decoder(schema, is_compiled, monkeypatch):
+    """It bounds the depth; fastavro does not."""
+    if is_compiled and decoder() is None:
+        pytest.skip("the compiled decoder was not built, or is switched off")
+    if is_compiled:
+        assert prepare_schema(schema).name == "x.alert"
+    else:
+        monkeypatch.setattr(schemas, "program_of", lambda *_: None)
+        with pytest.raises(SchemaError, match="compiled decoder"):
+            prepare_schema(schema)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"9" * 6000, b'{"a":' * 5000])

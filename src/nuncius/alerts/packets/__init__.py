@@ -247,7 +247,8 @@ def _misfit(error: Exception, schema: WriterSchema) -> PacketError:
     reason, byte, names = error.args
     field = f" in {'.'.join(names)}" if names else ""
     return PacketError(
-        f"the bytes don't fit the schema {schema.name}: {reason}{field} near byte {byte}", position=f"byte {byte}"
+        f"the bytes don't fit the schema {schema.name}: {reason}{field} near byte {byte}",
+        position=f"byte {byte}",
     )
 
 

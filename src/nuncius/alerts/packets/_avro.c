@@ -22,9 +22,11 @@ enum kind {
 
 /* Deeper than any schema that is accepted; only records that contain themselves can go there. */
 #define MAX_DEPTH 200
-/* Some bytes can become many values: a record of nulls takes none. Real alerts hold 1 value in 5 to 60 bytes. */
+/* Some bytes can become many values: a record of nulls takes none. Real alerts hold 1 value in 5 to 60 bytes, and a few
+ * thousand in all; but a few compressed bytes may become very many. */
 #define VALUES_PER_BYTE 4
 #define VALUES_AT_LEAST 100000
+#define VALUES_AT_MOST 10000000
 #define SHOWN_PATH 8
 
 typedef struct {
@@ -51,7 +53,7 @@ typedef struct {
 typedef struct {
     const Node *nodes;
     const unsigned char *begin, *at, *end;
-    Py_ssize_t values_left;
+    int64_t values_left;
     int depth;
     const char *reason;      /* why it can't be read; NULL while all is well, or if Python has raised */
     int named;
@@ -76,7 +78,7 @@ static inline Py_ssize_t left(const Cursor *c) {
 static inline int read_long(Cursor *c, int64_t *value) {
     uint64_t result = 0;
     const unsigned char *at = c->at, *end = c->end;
-    for (int shift = 0; shift < 70; shift += 7) {
+    for (int shift = 0;; shift += 7) {
         if (at == end) return fail(c, "the bytes end within a number");
         unsigned char byte = *at++;
         if (shift == 63 && byte > 1) return fail(c, "a number is longer than 64 bits");
@@ -87,7 +89,6 @@ static inline int read_long(Cursor *c, int64_t *value) {
             return 0;
         }
     }
-    return fail(c, "a number is longer than 64 bits");
 }
 
 /* Read a length, and see that so many bytes are there. */
@@ -100,7 +101,14 @@ static inline int read_size(Cursor *c, Py_ssize_t *size) {
     return 0;
 }
 
-/* Read the number of items of a block of an array or map, and of its bytes where they are given (else -1). */
+/* Count the parts of a value before they are made or passed over. */
+static inline int take(Cursor *c, int64_t count) {
+    if (count > c->values_left) return fail(c, "it holds more values than are allowed");
+    c->values_left -= count;
+    return 0;
+}
+
+/* Read the number of items of a block of an array or map, and where it ends if that is given (else NULL). */
 static int read_block(Cursor *c, const Node *item, Py_ssize_t extra, Py_ssize_t *count, const unsigned char **end) {
     int64_t n;
     *end = NULL;
@@ -113,15 +121,9 @@ static int read_block(Cursor *c, const Node *item, Py_ssize_t extra, Py_ssize_t 
         *end = c->at + size;
     }
     Py_ssize_t least = item->least + extra;
-    if (least > 0 ? n > (int64_t)(left(c) / least) : n > (int64_t)c->values_left)
-        return fail(c, "a count is larger than the bytes that are left");
+    if (least > 0 && n > (int64_t)(left(c) / least)) return fail(c, "a count is larger than the bytes that are left");
     *count = (Py_ssize_t)n;
-    return 0;
-}
-
-static inline int take(Cursor *c) {
-    if (--c->values_left < 0) return fail(c, "it holds more values than its bytes may become");
-    return 0;
+    return take(c, n);
 }
 
 static void note_name(Cursor *c, PyObject *name) {
@@ -187,6 +189,7 @@ static int skip(Cursor *c, Py_ssize_t number) {
         if (value < 0 || value >= node->count) return fail(c, "a union has no such branch");
         result = skip(c, node->children[value]);
     } else if (node->kind == RECORD) {
+        result = take(c, node->count);
         for (Py_ssize_t i = 0; i < node->count && result == 0; i++) {
             result = skip(c, node->children[i]);
             if (result < 0) note_name(c, node->names[i]);
@@ -294,6 +297,7 @@ error:
 }
 
 static PyObject *decode_record(Cursor *c, const Node *node) {
+    if (take(c, node->count) < 0) return NULL;
     /* A copy of a full dict is quicker than one that grows, and holds the nulls already. */
     PyObject *dict = PyDict_Copy(node->blank);
     if (dict == NULL) return NULL;
@@ -350,11 +354,9 @@ static PyObject *decode_plain(Cursor *c, const Node *node) {
     if (node->kind == UNION) {
         if (read_long(c, &value) < 0) return NULL;
         if (value < 0 || value >= node->count) { fail(c, "a union has no such branch"); return NULL; }
-        c->values_left++; /* the value counts once, in its branch */
         result = decode(c, node->children[value]);
     } else if (node->kind == RECORD) {
-        c->values_left -= node->count;
-        result = c->values_left < 0 ? (take(c), NULL) : decode_record(c, node);
+        result = decode_record(c, node);
     } else {
         result = node->kind == ARRAY ? decode_array(c, node) : decode_map(c, node);
     }
@@ -364,7 +366,6 @@ static PyObject *decode_plain(Cursor *c, const Node *node) {
 
 static PyObject *decode(Cursor *c, Py_ssize_t number) {
     const Node *node = &c->nodes[number];
-    if (take(c) < 0) return NULL;
     PyObject *value = decode_plain(c, node);
     if (value == NULL || node->convert == NULL) return value;
     PyObject *converted = PyObject_CallFunctionObjArgs(node->convert, value, node->schema, Py_None, NULL);
@@ -418,7 +419,6 @@ static void program_dealloc(PyObject *self) {
 /* Fill the names of a record or an enum, and a record's blank. */
 static int fill_names(Node *node, PyObject *names, PyObject *wanted) {
     Py_ssize_t count = PyTuple_Size(names);
-    if (count < 0) return -1;
     node->count = count;
     node->names = PyMem_Calloc(count ? (size_t)count : 1, sizeof(PyObject *));
     if (node->names == NULL) { PyErr_NoMemory(); return -1; }
@@ -452,10 +452,12 @@ static int fill_names(Node *node, PyObject *names, PyObject *wanted) {
 static int fill_node(Node *node, PyObject *item, Py_ssize_t nodes) {
     PyObject *children, *names, *wanted, *convert, *schema;
     if (!PyTuple_Check(item)) { PyErr_SetString(PyExc_TypeError, "a node is a tuple"); return -1; }
-    if (!PyArg_ParseTuple(item, "iO!OOnnnOO", &node->kind, &PyTuple_Type, &children, &names, &wanted,
-                          &node->looked_at, &node->fixed, &node->least, &convert, &schema))
+    if (!PyArg_ParseTuple(item, "iO!O!OnnnOO", &node->kind, &PyTuple_Type, &children, &PyTuple_Type, &names,
+                          &wanted, &node->looked_at, &node->fixed, &node->least, &convert, &schema))
         return -1;
-    if (node->kind < 0 || node->kind >= KINDS || node->fixed < -1 || node->least < 0) {
+    /* Jumps over many values rely on these sizes: one that doesn't vary is its own least. */
+    if (node->kind < 0 || node->kind >= KINDS || node->fixed < -1 || node->least < 0 ||
+        node->least == PY_SSIZE_T_MAX || (node->fixed >= 0 && node->least != node->fixed)) {
         PyErr_SetString(PyExc_ValueError, "there is no such node");
         return -1;
     }
@@ -473,7 +475,7 @@ static int fill_node(Node *node, PyObject *item, Py_ssize_t nodes) {
         PyErr_SetString(PyExc_ValueError, "a node has the wrong number of children");
         return -1;
     }
-    if ((node->kind == FIXED) != (node->fixed >= 0) && node->kind == FIXED) {
+    if (node->kind == FIXED && node->fixed < 0) {
         PyErr_SetString(PyExc_ValueError, "a fixed type has a size");
         return -1;
     }
@@ -490,10 +492,10 @@ static int fill_node(Node *node, PyObject *item, Py_ssize_t nodes) {
 }
 
 static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    PyObject *list;
+    PyObject *nodes;
     static char *keywords[] = {"nodes", NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!", keywords, &PyList_Type, &list)) return NULL;
-    Py_ssize_t count = PyList_Size(list);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!", keywords, &PyTuple_Type, &nodes)) return NULL;
+    Py_ssize_t count = PyTuple_Size(nodes);
     if (count < 1) { PyErr_SetString(PyExc_ValueError, "a program has a node at least"); return NULL; }
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Program *self = (Program *)allocate(type, 0);
@@ -502,7 +504,7 @@ static PyObject *program_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     if (self->nodes == NULL) { Py_DECREF(self); return PyErr_NoMemory(); }
     self->count = count;
     for (Py_ssize_t i = 0; i < count; i++) {
-        if (fill_node(&self->nodes[i], PyList_GetItem(list, i), count) < 0) { Py_DECREF(self); return NULL; }
+        if (fill_node(&self->nodes[i], PyTuple_GetItem(nodes, i), count) < 0) { Py_DECREF(self); return NULL; }
     }
     return (PyObject *)self;
 }
@@ -533,8 +535,8 @@ static PyObject *run(PyObject *self, PyTypeObject *type, PyObject *const *args, 
     c.begin = view.buf;
     c.at = c.begin + begin;
     c.end = c.begin + view.len;
-    c.values_left = view.len < PY_SSIZE_T_MAX / (2 * VALUES_PER_BYTE)
-                        ? view.len * VALUES_PER_BYTE + VALUES_AT_LEAST : PY_SSIZE_T_MAX;
+    c.values_left = view.len < (VALUES_AT_MOST - VALUES_AT_LEAST) / VALUES_PER_BYTE
+                        ? (int64_t)view.len * VALUES_PER_BYTE + VALUES_AT_LEAST : VALUES_AT_MOST;
     if (only_skip) {
         if (skip(&c, 0) == 0) result = PyLong_FromSsize_t((Py_ssize_t)(c.at - c.begin));
     } else {

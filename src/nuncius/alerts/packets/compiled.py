@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import importlib
 import os
+from decimal import Context
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 _PRIMITIVES = {"null": 0, "boolean": 1, "int": 2, "long": 2, "float": 3, "double": 4, "bytes": 5, "string": 6}
 _FIXED, _ENUM, _ARRAY, _MAP, _UNION, _RECORD = range(7, 13)
 _SIZES = {0: (0, 0), 1: (1, 1), 3: (4, 4), 4: (8, 8)}  # those that don't vary, and the least
 _SWITCH = "NUNCIUS_COMPILED"
+_MAX_DECIMAL_BYTES = 1024  # none in nature has a hundred digits; for a million Python takes minutes
 
 
 @cache
@@ -67,10 +72,10 @@ class _Compiler:
         self._definitions: dict[str, Any] = {}
         self._known: dict[tuple[str, frozenset[str] | None], int] = {}
 
-    def compile(self, schema: Any, names: frozenset[str] | None) -> list[Any]:
+    def compile(self, schema: Any, names: frozenset[str] | None) -> tuple[Any, ...]:
         self._define(schema)
         self._node(schema, names, stops=names is not None)
-        return self._nodes
+        return tuple(self._nodes)
 
     def _define(self, schema: Any) -> None:
         """Note the named types, which may be used before the place where a projection comes to their definition."""
@@ -95,14 +100,12 @@ class _Compiler:
             return self._node(self._definitions[schema], names)
         if isinstance(schema, list):
             return self._union(schema, names)
-        kind = schema["type"]
-        if not isinstance(kind, str):
-            return self._node(kind, names)
-        name = schema.get("name")
+        kind, name = schema["type"], schema.get("name")
         if kind in {"record", "error", "enum", "fixed"} and (name, names) in self._known:
             return self._known[name, names]
-        logical = schema.get("logicalType")
-        convert = self._converters.get(f"{kind}-{logical}") if logical else None
+        convert = self._converter(schema)
+        if convert is not None and kind in {"record", "error", "array", "map"}:
+            raise _UnknownError(kind)  # such a converter of the user's own wants the value whole
         if kind in _PRIMITIVES:
             number = _PRIMITIVES[kind]
             return self._add(number, *_SIZES.get(number, (-1, 1)), convert=convert, schema=schema)
@@ -117,11 +120,16 @@ class _Compiler:
             number = self._reserve()
             item = self._node(schema["items" if kind == "array" else "values"], names)
             what = _ARRAY if kind == "array" else _MAP
-            return self._put(number, what, -1, 1, children=(item,), convert=convert, schema=schema)
+            return self._put(number, what, -1, 1, children=(item,))
         else:
             raise _UnknownError(kind)
         self._known[name, names] = found
         return found
+
+    def _converter(self, schema: Any) -> Any:
+        """Return what makes the value of a logical type; None for any that fastavro leaves as it is."""
+        logical = f"{schema['type']}-{schema.get('logicalType')}"
+        return _decimal if logical in {"bytes-decimal", "fixed-decimal"} else self._converters.get(logical)
 
     def _union(self, branches: list[Any], names: frozenset[str] | None) -> int:
         number = self._reserve()
@@ -179,6 +187,15 @@ class _Compiler:
     ) -> int:
         self._nodes[number] = (kind, children, names, wanted, looked_at, fixed, least, convert, schema)
         return number
+
+
+def _decimal(data: bytes, schema: Any, _reader_schema: None) -> Decimal:
+    """Make a decimal as fastavro does, but of a bounded size, and with a context that no other thread changes."""
+    if len(data) > _MAX_DECIMAL_BYTES:
+        raise ValueError(f"a decimal has {len(data)} bytes; at most {_MAX_DECIMAL_BYTES} are read")
+    context = Context(prec=schema["precision"])
+    unscaled = context.create_decimal(int.from_bytes(data, "big", signed=True))
+    return unscaled.scaleb(-schema.get("scale", 0), context)
 
 
 def _below(name: str, names: frozenset[str] | None) -> frozenset[str] | None:

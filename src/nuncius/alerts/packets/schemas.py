@@ -28,6 +28,8 @@ MAX_DEPTH = 64
 MAX_VALUES = 20_000
 """How many values a record may hold, its arrays counted with one item; those of today's surveys hold below 1000."""
 
+_MAX_FIXED_BYTES = 2**31 - 1
+
 _CACHED_SCHEMAS = 64
 _PRIMITIVE_SIZES = {
     "null": 0,
@@ -151,7 +153,8 @@ def prepare_schema(schema: Any) -> WriterSchema:
     """Prepare a writer schema given as Python values.
 
     Default values are taken out: they play no part in decoding with the writer's own schema, and TURBO's schema has
-    invalid ones. Schemas that could make a decoder run or recurse without bound are refused.
+    invalid ones. Schemas that could make a decoder run or recurse without bound are refused. Records that contain
+    themselves are read by the compiled decoder, which bounds their depth; without it they are refused too.
 
     Raises
     ------
@@ -164,9 +167,9 @@ def prepare_schema(schema: Any) -> WriterSchema:
     from fastavro.schema import SchemaParseException, UnknownType
 
     try:
-        clean = _without_defaults(schema, depth=0)
+        clean = _cleaned(schema, depth=0)
         parsed = fastavro.parse_schema(clean)
-        _check_bounded(parsed)
+        recursive = _check_bounded(parsed)
     except (
         SchemaParseException,
         UnknownType,
@@ -182,7 +185,13 @@ def prepare_schema(schema: Any) -> WriterSchema:
         raise SchemaError(f"not a usable Avro schema: {type(error).__name__}: {error}") from error
     name = parsed.get("name", "") if isinstance(parsed, dict) else ""
     digest = hashlib.blake2b(json.dumps(clean).encode(), digest_size=16).digest()
-    return WriterSchema(name=str(name), parsed=parsed, digest=digest, _clean=clean)
+    prepared = WriterSchema(name=str(name), parsed=parsed, digest=digest, _clean=clean)
+    if recursive and prepared.program() is None:
+        raise SchemaError(
+            f"the record {recursive} contains itself; only the compiled decoder reads such schemas, as it bounds their "
+            "depth. Cure: install nuncius from a wheel or where a C compiler is, without NUNCIUS_COMPILED=0"
+        )
+    return prepared
 
 
 def as_source(schema: SchemaLike) -> SchemaSource | WriterSchema | None:
@@ -311,13 +320,17 @@ def _unknown(schema_id: int, where: str, known: Mapping[int, Any]) -> SchemaErro
     )
 
 
-def _without_defaults(schema: Any, depth: int) -> Any:
+# With its own marks fastavro takes a schema as it is, unchecked, and further types from a place that is not looked at here.
+_LEFT_OUT = {"default", "__fastavro_parsed", "__named_schemas"}
+
+
+def _cleaned(schema: Any, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise SchemaError(f"the writer schema nests deeper than {MAX_DEPTH} levels")
     if isinstance(schema, dict):
-        return {key: _without_defaults(value, depth + 1) for key, value in schema.items() if key != "default"}
+        return {key: _cleaned(value, depth + 1) for key, value in schema.items() if key not in _LEFT_OUT}
     if isinstance(schema, list):
-        return [_without_defaults(item, depth + 1) for item in schema]
+        return [_cleaned(item, depth + 1) for item in schema]
     return schema
 
 
@@ -330,39 +343,51 @@ class _Extent:
     values: int = 1
 
 
-def _check_bounded(schema: Any) -> None:
-    """Refuse schemas with which a few hostile bytes keep a decoder busy for ever, or break its stack."""
-    named: dict[str, _Extent] = {}
+def _check_bounded(schema: Any) -> str:
+    """Refuse schemas with which a few hostile bytes keep a decoder busy for ever, or break its stack.
 
-    def extent(node: Any, inside: tuple[str, ...]) -> _Extent:
+    Returns the name of a record that contains itself, if there is one.
+    """
+    named: dict[str, _Extent] = {}
+    recursive = ""
+
+    def extent(node: Any, inside: tuple[str, ...], surely: tuple[str, ...]) -> _Extent:
         if isinstance(node, list):
-            branches = [extent(branch, inside) for branch in node]
+            branches = [extent(branch, inside, ()) for branch in node]
             return _around(branches, size=1 + min((branch.size for branch in branches), default=0))
         if isinstance(node, str):
+            if node in _PRIMITIVE_SIZES:  # whatever other type has taken its name
+                return _Extent(_PRIMITIVE_SIZES[node])
+            if node in surely:
+                raise SchemaError(f"the record {node} contains itself without end: there is no such value")
             if node in inside:
-                raise SchemaError(f"the record {node} contains itself; recursive schemas are not read")
-            return named.get(node) or _Extent(_PRIMITIVE_SIZES.get(node, 0))
+                # A value that ends has a union or a count on the way, which takes a byte.
+                nonlocal recursive
+                recursive = node
+                return _Extent(1)
+            return named[node]
         kind, name = node["type"], str(node.get("name", ""))
         if kind in {"array", "map"}:
-            item = extent(node["items" if kind == "array" else "values"], inside)
+            item = extent(node["items" if kind == "array" else "values"], inside, ())
             if item.size == 0 and kind == "array":
                 raise SchemaError("an array of items that take no bytes is not read: it could be endless")
             return _around([item], size=1)
         if kind in {"record", "error"}:
             if not all(isinstance(item["name"], str) for item in node["fields"]):
                 raise SchemaError(f"a field of the record {name} has a name that is not a text")
-            parts = [extent(item["type"], (*inside, name)) for item in node["fields"]]
+            parts = [extent(item["type"], (*inside, name), (*surely, name)) for item in node["fields"]]
             found = _around(parts, size=sum(part.size for part in parts))
         elif kind == "fixed":
-            found = _Extent(int(node["size"]))
-            if found.size < 0:
-                raise SchemaError(f"the fixed type {name} has a negative size")
+            found = _Extent(node["size"])
+            if not isinstance(found.size, int) or not 0 <= found.size <= _MAX_FIXED_BYTES:
+                raise SchemaError(f"the fixed type {name} has the impossible size {found.size!r}")
         else:
-            return extent(kind, inside) if kind != "enum" else named.setdefault(name, _Extent(1))
+            return extent(kind, inside, surely) if kind != "enum" else named.setdefault(name, _Extent(1))
         named[name] = found
         return found
 
-    extent(schema, ())
+    extent(schema, (), ())
+    return recursive
 
 
 def _around(parts: list[_Extent], *, size: int) -> _Extent:
