@@ -66,6 +66,21 @@ def docs(session):
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-E", "-b", "html", "docs", "docs/_build/html")
 
 
+@nox.session(python="3.11")
+def fuzz(session):
+    """The compiled decoder under sanitizers, for 3 minutes or as many seconds as are given (needs clang)."""
+    session.install("-e", ".", "atheris>=3")
+    session.run("python", "tests/fuzz/run_fuzzer.py", *(session.posargs or ["180"]))
+
+
+@nox.session
+def bounds(session):
+    """Each bound of the compiled decoder taken out: a test must fail each time (needs a C compiler, takes minutes)."""
+    session.install("-e", ".[test]")
+    files = ("tests/unit/test_avro_mutants.py", "tests/unit/test_avro_references.py")
+    session.run("python", "-m", "pytest", *files, env={"NUNCIUS_TEST_BOUNDS": "1"})
+
+
 @nox.session
 def benchmarks(session):
     """How fast it is; the figures are printed and judged by a reader."""

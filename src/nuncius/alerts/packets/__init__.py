@@ -29,7 +29,7 @@ _DECODING_FAULTS = (
     KeyError,
     ValueError,
     TypeError,
-    OverflowError,
+    ArithmeticError,
     MemoryError,
     RecursionError,
     AttributeError,
