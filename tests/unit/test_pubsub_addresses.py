@@ -153,7 +153,7 @@ def test_a_variable_that_is_empty_says_nothing(monkeypatch):
 
 
 def test_the_end_comes_sooner_on_loopback():
-    assert parse_address("pubsub://127.0.0.1:1/my-project/ztf").quiet_s == 1
+    assert parse_address("pubsub://127.0.0.1:1/my-project/ztf").quiet_s == 2
     assert parse_address("pubsub://my-project/ztf").quiet_s == 10
 
 

@@ -38,7 +38,7 @@ _WITH_PORT = re.compile(r":\d+$")
 _LAST_PORT = 65_535
 # https://cloud.google.com/pubsub/docs/pubsub-basics#resource_names
 _NAME = re.compile(r"[A-Za-z][\w.~+%-]{2,254}", re.ASCII)
-_QUIET_S, _EMULATOR_QUIET_S = 10.0, 1.0
+_QUIET_S, _EMULATOR_QUIET_S = 10.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ log = logging.getLogger("nuncius.streams")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 30.0  # between two attempts to reach the server
 _STEADY_S = 60.0  # a connection that held so long did not fail at once
 _SILENT_S = 300.0  # a connection that is silent so long may be dead, and is opened anew
+_ANSWER_S = 10.0  # for the first answer of a streaming pull
 _STARVED_S = 0.5
 _LARGEST = 10_000_000  # bytes of a message, https://cloud.google.com/pubsub/quotas
 _DRAIN_S = 1.0  # for what is under way when we leave
@@ -106,7 +107,7 @@ class PubSubTransport(Transport):
         deadline = time.monotonic() + timeout_s
         self._client = Client(self._server)
         patiently(self._arrive, deadline, self._interrupted.is_set)
-        self._heard_at = self._given_at = self._silent_at = time.monotonic()
+        self._given_at = self._silent_at = time.monotonic()
         self._keeper = Keeper(self._client, self._path, self._leases, self._plan.lease_s, self._fail)
         self._listen()
         listener.assigned({self._partition: None})
@@ -129,7 +130,9 @@ class PubSubTransport(Transport):
         is_full = self._is_full()
         if found:
             self._given_at = now
-        if found or is_full or self._lost is not None:
+        # Before its first answer a server is not silent but busy.
+        is_awaited = self._heard_at < self._asked_at and now - self._asked_at < _ANSWER_S
+        if found or is_full or is_awaited or self._lost is not None:
             self._silent_at = now
         elif now - self._silent_at > self._plan.quiet_s:
             return [End(*self._partition)]
@@ -252,6 +255,7 @@ class PubSubTransport(Transport):
 
     def _listen(self) -> None:
         self._leaving.clear()
+        self._asked_at = time.monotonic()
         self._listener = threading.Thread(
             target=self._listen_always, name="nuncius-pubsub-listener", daemon=True
         )
