@@ -162,7 +162,7 @@ def pittgoogle(session):
 def tom(session):
     """Real TOM projects on three generations of the TOM Toolkit, in a real browser (chromium)."""
     session.install("-e", ".[test]", "uv", "playwright")
-    run_peer(session, "tom")
+    run_peer(session, "tom", "3")  # a process for each generation
 
 
 @nox.session
@@ -185,10 +185,10 @@ def stores_google(session):
     )
 
 
-def run_peer(session, name):
+def run_peer(session, name, processes="0"):
     """Run the tests in tests/peers of that name."""
     env = {f"NUNCIUS_TEST_{name.upper()}": "1"}
-    session.run("python", "-m", "pytest", "-n", "0", f"tests/peers/{name}", *session.posargs, env=env)
+    session.run("python", "-m", "pytest", "-n", processes, f"tests/peers/{name}", *session.posargs, env=env)
 
 
 @nox.session

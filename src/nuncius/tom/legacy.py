@@ -93,6 +93,10 @@ class ServiceBroker(GenericBroker):  # type: ignore[misc]
         row: dict[str, Any] | None = rows.get(f"result_{alert_id}")
         return row
 
+    def fetch_and_save_all(self, parameters: Mapping[str, Any]) -> list[Any]:
+        """Make a target of each row. Rows are kept for a page alone, so the Toolkit's way by their ids is not gone."""
+        return [self.to_target(alert) for alert in self.fetch_alerts(parameters)]
+
     def to_generic_alert(self, alert: Mapping[str, Any]) -> Any:
         """Return what the Toolkit's page shows of a row."""
         mjd = alert["mjd"]
