@@ -22,7 +22,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-VERSIONS = ["2.32.4", "3.0.1", "3.1.0"]
+# All by default, the newest last; NUNCIUS_TOM_VERSIONS names some, where minutes count.
+VERSIONS = os.environ.get("NUNCIUS_TOM_VERSIONS", "2.32.4,3.0.1,3.1.0").split(",")
 
 # Our services, as the Toolkit's menu names them.
 ARCHIVE = "Nuncius Archive"
