@@ -16,9 +16,8 @@ from nuncius.brokers.doctor_steps import Network, Verdict, in_order, verdict_of,
 from nuncius.brokers.subscriptions import parse_address
 from nuncius.errors import ForbiddenError, MissingExtraError, NotFoundError, NunciusError, UnreachableError
 from nuncius.streams.pubsub import Client, check_config
-from nuncius.streams.pubsub.leases import number_of
 from nuncius.streams.pubsub.subscriptions import describe, topics
-from nuncius.streams.transport import Message
+from nuncius.streams.pubsub.transport import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from nuncius.alerts.packets import SchemaLike
     from nuncius.brokers.subscriptions import Address
     from nuncius.streams.pubsub import Server, Subscription
-    from nuncius.streams.transport import Reader
+    from nuncius.streams.transport import Message, Reader
 
 _LEASE_S = 10  # the shortest: so long a message is away if we die before we give it back
 _ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
@@ -263,16 +262,7 @@ class _Patient:
             ack_ids=[item.ack_id for item in received],
             ack_deadline_seconds=0,
         )
-        message = received[0].message
-        return Message(
-            self._path,
-            0,
-            number_of(message.message_id),
-            message.data,
-            message.publish_time.seconds * 1000,
-            message.ordering_key.encode() or None,
-            tuple((name, value.encode()) for name, value in message.attributes.items()),
-        )
+        return message_of(received[0].message, self._path)
 
     @property
     def _connected(self) -> Client:

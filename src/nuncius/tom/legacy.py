@@ -70,6 +70,10 @@ class ServiceBroker(GenericBroker):  # type: ignore[misc]
     service: ClassVar[type[services.NunciusDataService]]
     score_description = "How real the survey's classifier takes the alert to be, from 0 to 1."
 
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.service.name
+        cls.form = form_of(cls.service.question)
+
     def fetch_alerts(self, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Ask the archive; all is read when this returns.
 
@@ -136,45 +140,33 @@ class ArchiveBroker(ServiceBroker):
     """An archive; see `nuncius.tom.services.ArchiveDataService`."""
 
     service = services.ArchiveDataService
-    name = service.name
-    form = form_of(service.question)
 
 
 class KowalskiBroker(ServiceBroker):
     """A Kowalski server."""
 
     service = services.KowalskiDataService
-    name = service.name
-    form = form_of(service.question)
 
 
 class BoomBroker(ServiceBroker):
     """BOOM."""
 
     service = services.BoomDataService
-    name = service.name
-    form = form_of(service.question)
 
 
 class AntaresBroker(ServiceBroker):
     """ANTARES."""
 
     service = services.AntaresDataService
-    name = service.name
-    form = form_of(service.question)
 
 
 class PittGoogleBroker(ServiceBroker):
     """Pitt-Google."""
 
     service = services.PittGoogleDataService
-    name = service.name
-    form = form_of(service.question)
 
 
 class StreamBroker(ServiceBroker):
     """Any stream."""
 
     service = services.StreamDataService
-    name = service.name
-    form = form_of(service.question)

@@ -37,6 +37,11 @@ def code_of(error: Any) -> str:
     return str(error.code().name)
 
 
+def passes(error: NunciusError) -> bool:
+    """Tell whether it is worth while to ask again: what can't be secured stays so."""
+    return isinstance(error, UnreachableError) and not isinstance(error, TlsError)
+
+
 def typed(error: Any, *, where: str, path: str, action: str = "read", who: str = "no login") -> NunciusError:
     """Return the error that says what is wrong and what to do.
 

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from nuncius.errors import NunciusError, TlsError, UnreachableError
+from nuncius.errors import NunciusError
+from nuncius.streams.pubsub.faults import passes
 from nuncius.streams.pubsub.subscriptions import patiently
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Chore:
             self._run()
         except NunciusError as error:
             self._pause_s = min(2 * self._pause_s, self._longest_s)
-            if not isinstance(error, UnreachableError) or isinstance(error, TlsError):
+            if not passes(error):
                 raise
             self.trouble = str(error)
         else:

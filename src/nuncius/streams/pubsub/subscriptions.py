@@ -12,9 +12,9 @@ from nuncius.errors import (
     ConfigurationError,
     ForbiddenError,
     NotFoundError,
-    TlsError,
     UnreachableError,
 )
+from nuncius.streams.pubsub.faults import passes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -241,10 +241,8 @@ def patiently(ask: Callable[[float], T], deadline: float, interrupted: Callable[
     while True:
         try:
             return ask(max(0.05, deadline - time.monotonic()))
-        except TlsError:
-            raise
-        except UnreachableError:
-            if interrupted() or time.monotonic() + pause_s >= deadline:
+        except UnreachableError as error:
+            if not passes(error) or interrupted() or time.monotonic() + pause_s >= deadline:
                 raise
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, 1.0)

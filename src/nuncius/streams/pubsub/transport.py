@@ -18,12 +18,11 @@ from nuncius.errors import (
     ForbiddenError,
     NotFoundError,
     NunciusError,
-    TlsError,
-    UnreachableError,
     UnsupportedError,
 )
 from nuncius.streams.delivery import MessageLedger
 from nuncius.streams.pubsub.client import Client, Pull
+from nuncius.streams.pubsub.faults import passes
 from nuncius.streams.pubsub.keeper import CALL_S, Keeper
 from nuncius.streams.pubsub.leases import Leases, number_of
 from nuncius.streams.pubsub.subscriptions import NO_LAG, check_same, delete, describe, make, patiently, seek
@@ -325,33 +324,18 @@ class PubSubTransport(Transport):
 
     def _new(self, received: Any) -> list[Message]:
         """Note what came; leave out what we hold already, whose lease had ended."""
-        topic, partition = self._partition
         messages = []
         for item in received:
-            message = item.message
-            data = message.data
-            number = number_of(message.message_id)
-            if not self._leases.take(number, item.ack_id, len(data)):
-                continue
-            stamp = message.publish_time
-            messages.append(
-                Message(
-                    topic,
-                    partition,
-                    number,
-                    data,
-                    stamp.seconds * 1000 + stamp.nanos // 1_000_000,
-                    message.ordering_key.encode() or None,
-                    tuple((name, value.encode()) for name, value in message.attributes.items()),
-                )
-            )
+            message = message_of(item.message, self._path)
+            if self._leases.take(message.offset, item.ack_id, len(message.value or b"")):
+                messages.append(message)
         return messages
 
     def _fail(self, error: NunciusError) -> None:
         """Note what went wrong; what does not pass by itself is raised by `receive`."""
         if self._leaving.is_set():
             return
-        if isinstance(error, UnreachableError) and not isinstance(error, TlsError):
+        if passes(error):
             if threading.current_thread() is self._listener:
                 self._lost = str(error)
         else:
@@ -368,3 +352,17 @@ class PubSubTransport(Transport):
     def _renew(self) -> None:
         if (pull := self._pull) is not None:
             pull.end()
+
+
+def message_of(message: Any, path: str) -> Message:
+    """Return a message of Google's, read from the subscription at `path`, as ours."""
+    stamp = message.publish_time
+    return Message(
+        path,
+        0,
+        number_of(message.message_id),
+        message.data,
+        stamp.seconds * 1000 + stamp.nanos // 1_000_000,
+        message.ordering_key.encode() or None,
+        tuple((name, value.encode()) for name, value in message.attributes.items()),
+    )
