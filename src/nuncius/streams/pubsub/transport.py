@@ -139,6 +139,8 @@ class PubSubTransport(Transport):
 
     def starve(self) -> None:
         """See `Transport.starve`: if the caller holds all that the server may send, let it send more."""
+        if self._leases.to_acknowledge:
+            return  # once the server knows, it sends more by itself; a new pull would cut off what is under way
         now = time.monotonic()
         waited_s = min(now - self._given_at, now - self._asked_at)
         if waited_s > _STARVED_S and self._lost is None and self._is_full():
