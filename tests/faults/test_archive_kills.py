@@ -119,3 +119,43 @@ archive.backup(sys.argv[2])
     with open_archive(path) as archive:
         archive.backup(copy)
     assert support.check_whole(copy, [0]) == 1
+
+
+@pytest.mark.parametrize("moment", [1, 2, 5, 9])
+def test_a_writer_killed_between_the_transactions_of_a_batch_leaves_whole_alerts(tmp_path, moment):
+    code = """
+import os, signal, sys
+import archive_support as s
+from nuncius import open_archive
+from nuncius.archives.embedded import ingest
+archive = open_archive(sys.argv[1])
+archive.ingest(s.numbered_batch(0), keep="packet")
+ingest._TRANSACTION_BYTES = 4 * len(s.numbered_batch(1)[0].raw)
+enter, entered = ingest._enter, []
+def killed(*arguments):
+    enter(*arguments)
+    entered.append(arguments)
+    if len(entered) == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+ingest._enter = killed
+archive.ingest(s.numbered_batch(1), keep="packet")
+"""
+    path = tmp_path / "killed.db"
+    command = [sys.executable, "-c", code, str(path), str(moment)]
+    done = subprocess.run(command, env=environment(), timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    batches = support.numbered_batch(0), support.numbered_batch(1)
+    with open_archive(path) as archive:
+        kept = {document["candid"]: document for document in archive.find("ZTF_alerts")}
+        expected = [alert.alert_id for alert in batches[1]][: len(kept) - support.BATCH]
+        assert len(expected) >= 4 * moment
+        assert set(kept) == {alert.alert_id for alert in batches[0]} | set(expected)
+        for alert in (*batches[0], *batches[1][: len(expected)]):
+            assert kept[alert.alert_id]["cutoutScience"] == alert.packet["cutoutScience"]
+        histories = {entry["_id"]: len(entry["prv_candidates"]) for entry in archive.find("ZTF_alerts_aux")}
+        assert histories == {"ZTF00000": support.BATCH, "ZTF00001": len(expected)}
+        # The batch was not acknowledged and comes again.
+        report = archive.ingest(batches[1], keep="packet")
+        assert (report.archived, report.duplicates) == (support.BATCH - len(expected), len(expected))
+        assert list(archive.packets("ZTF_alerts")) == [alert.raw for batch in batches for alert in batch]
+    assert support.check_whole(path, [0, 1]) == 2

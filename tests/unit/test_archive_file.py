@@ -262,7 +262,7 @@ def test_info(archive):
     archive.ingest([support.ztf(3, objectId="Z1", candidate={"rb": 0.75})])
     info = archive.info()
     assert info["path"] == str(archive.path)
-    assert info["layout"] == 2
+    assert info["layout"] == 3
     assert info["bytes"] >= 4096
     assert info["catalogs"] == {
         "ZTF_alerts": {"alerts": 4, "objects": 2, "history_points": 4, "revisions": 1,
@@ -552,7 +552,7 @@ def test_an_archive_of_layout_1_answers(tmp_path):
         check_layout_1(archive)
     assert path.read_bytes() == support.LAYOUT_1.read_bytes()
     with open_archive(path) as archive:
-        assert archive.info()["layout"] == 2
+        assert archive.info()["layout"] == 3
         check_layout_1(archive)
         # The same alerts again change nothing; new ones are taken.
         report = archive.ingest(layout_1_alerts())
@@ -583,7 +583,7 @@ def test_several_programs_may_bring_a_file_up_to_date_at_once(tmp_path):
     path.write_bytes(support.LAYOUT_1.read_bytes())
     with ThreadPoolExecutor(6) as pool:
         for database in pool.map(lambda _: Database(path, read_only=False), range(6)):
-            assert database.layout == 2
+            assert database.layout == 3
             database.close()
     with open_archive(path) as archive:
         check_layout_1(archive)
@@ -601,12 +601,12 @@ def test_a_change_of_layout_is_made_wholly_or_not_at_all(tmp_path, monkeypatch):
         assert archive.info()["layout"] == 1
         check_layout_1(archive)
     with open_archive(path) as archive:
-        assert archive.info()["layout"] == 2
+        assert archive.info()["layout"] == 3
 
 
 def test_a_file_of_a_later_release_is_refused(tmp_path):
     with open_archive(tmp_path / "new.db") as archive:
-        archive._database.connection.execute("PRAGMA user_version = 3")
+        archive._database.connection.execute("PRAGMA user_version = 4")
     for read_only in (True, False):
         with pytest.raises(StorageError, match=r"later release.*pip install --upgrade"):
             open_archive(tmp_path / "new.db", read_only=read_only)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import json
 import math
+import os
+import sqlite3
+import threading
+import time
 from datetime import UTC, datetime
 
 import bson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import archive_support as support
 import builders
 from archive_support import CANDID
-from nuncius import open_archive, read_packets
+from nuncius import aio, open_archive, read_packets
+from nuncius._core.jsontext import to_text, to_texts
 from nuncius.alerts import Alert
 from nuncius.alerts.packets.schemas import as_source
-from nuncius.errors import ConfigurationError, PacketError
+from nuncius.archives.embedded import ingest, preparing
+from nuncius.errors import ConfigurationError, PacketError, StorageError
 
 EACH = support.one_of_each()
 
@@ -524,3 +534,250 @@ def test_alerts_of_json_lines(archive, tmp_path):
     lines = tmp_path / "alerts.jsonl"
     lines.write_text("".join(json.dumps({"candid": n, "ra": 1.0, "dec": 1.0}) + "\n" for n in range(3)))
     assert archive.ingest(read_packets(lines)).archived == 3
+
+
+# Images in the packets that are kept ---------------------------------------------------------------------------------
+
+
+def rows_of_images(archive, catalog="ZTF_alerts"):
+    return archive._database.connection.execute(f'SELECT count(*) FROM "{catalog}:images"').fetchone()[0]
+
+
+@pytest.mark.parametrize("catalog", [name for name in EACH if name != "generic_alerts"])
+def test_images_are_read_from_the_packet_where_it_is_kept(archive, tmp_path, catalog):
+    archive.ingest([EACH[catalog]], keep="packet")
+    assert rows_of_images(archive, catalog) == 0
+    with open_archive(tmp_path / "other.db") as other:
+        other.ingest([EACH[catalog]])
+        assert rows_of_images(other, catalog) == 3
+        assert support.same(archive.find_one(catalog), other.find_one(catalog))
+        (field, *_) = EACH[catalog]._known_survey.cutout_fields
+        for condition in ({field: {"$exists": True}}, {field: None}):
+            assert archive.count(catalog, condition) == other.count(catalog, condition)
+        assert set(archive.find_one(catalog, projection=[field])) == {"_id", field}
+
+
+def test_images_that_the_packet_holds_in_another_form_are_kept_beside_it(archive):
+    packed = gzip.compress(support.ztf(**support.cutouts()).raw)
+    alert = Alert.from_bytes(packed)
+    archive.ingest([alert], keep="packet")
+    assert rows_of_images(archive) == 3
+    assert archive.find_one("ZTF_alerts")["cutoutScience"] == alert.packet["cutoutScience"]
+    assert list(archive.packets("ZTF_alerts")) == [packed]
+
+
+def test_images_that_begin_alike_are_told_apart(archive):
+    head = b"\x1f\x8b" + bytes(98)
+    images = {f"cutout{kind}": {"fileName": kind, "stampData": head + kind.encode()}
+              for kind in ("Science", "Template", "Difference")}  # fmt: skip
+    alert = support.ztf(**images)
+    archive.ingest([alert], keep="packet")
+    assert rows_of_images(archive) == 0
+    document = archive.find_one("ZTF_alerts")
+    assert {name: document[name] for name in images} == images
+
+
+def test_an_image_that_is_hard_to_find_in_its_packet_is_kept_beside_it(archive):
+    science = {"fileName": "z", "stampData": bytes(1000) + b"\1"}
+    template = {"fileName": "z", "stampData": bytes(5000)}
+    alert = support.ztf(
+        cutoutScience=science,
+        cutoutTemplate=template,
+        cutoutDifference=template | {"stampData": bytes(500) + b"\2"},
+    )
+    archive.ingest([alert], keep="packet")
+    document = archive.find_one("ZTF_alerts")
+    assert document["cutoutScience"] == science
+    assert document["cutoutTemplate"] == template
+    assert document["cutoutDifference"]["stampData"] == bytes(500) + b"\2"
+
+
+def test_revisions_of_alerts_whose_packets_are_kept_have_their_own_images(archive):
+    first, second = support.cutouts(), support.cutouts(first=100)
+    alerts = [support.ztf(candidate={"rb": 0.25}, **first), support.ztf(candidate={"rb": 0.75}, **second)]
+    for alert in alerts:
+        archive.ingest([alert], keep="packet")
+    (shown,) = archive.find("ZTF_alerts")
+    assert shown["cutoutScience"] == second["cutoutScience"]
+    (earlier,) = archive.revisions("ZTF_alerts", shown["_id"])
+    assert earlier["cutoutScience"] == first["cutoutScience"]
+    # A version that is kept without its packet does not find its images in that of the one before.
+    third = support.cutouts(first=200)
+    archive.ingest([support.ztf(candidate={"rb": 0.5}, **third)])
+    assert archive.find_one("ZTF_alerts")["cutoutScience"] == third["cutoutScience"]
+
+
+def as_layout_2(path):
+    """Make a file as the release before wrote it."""
+    with open_archive(path) as archive:
+        archive.ingest([support.ztf(0, **support.cutouts())])
+        archive.ingest([support.ztf(1, **support.cutouts())])
+        connection = archive._database.connection
+        connection.execute("ALTER TABLE ZTF_alerts DROP COLUMN in_packet")
+        connection.execute("PRAGMA user_version = 2")
+
+
+def test_archives_of_layout_2_are_read_and_brought_up_to_date(tmp_path):
+    as_layout_2(tmp_path / "old.db")
+    with open_archive(tmp_path / "old.db", read_only=True) as archive:
+        assert archive.info()["layout"] == 2
+        assert archive.find_one("ZTF_alerts")["cutoutScience"] == support.cutouts()["cutoutScience"]
+    with open_archive(tmp_path / "old.db") as archive:
+        assert archive.info()["layout"] == 3
+        assert archive.ingest([support.ztf(0, **support.cutouts())], keep="packet").duplicates == 1
+        archive.ingest([support.ztf(2, **support.cutouts())], keep="packet")
+        assert rows_of_images(archive) == 6
+        found = archive.find("ZTF_alerts").docs
+        assert [document["cutoutScience"] for document in found] == [support.cutouts()["cutoutScience"]] * 3
+
+
+# Several transactions ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_transactions(monkeypatch):
+    """Write each three of `many` alerts in a transaction."""
+    monkeypatch.setattr(ingest, "_TRANSACTION_BYTES", 2 * max(len(alert.raw) for alert in many()) + 1)
+
+
+def many(count=20):
+    """Make alerts of a few objects, whose histories overlap."""
+    return [
+        support.ztf(
+            number,
+            objectId=f"ZTF20{number % 4}",
+            prv_candidates=[builders.ztf_earlier(jd=builders.JD - number // 4 - day) for day in range(3)],
+            **support.cutouts(),
+        )
+        for number in range(count)
+    ]
+
+
+def without_times(found):
+    """Leave out when rows were written."""
+    return {name: [[value for value in row if not isinstance(value, float) or value < 1e9] for row in rows]
+            for name, rows in found.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", ["document", "packet", "measurements"])
+def test_several_transactions_write_what_one_does(archive, tmp_path, small_transactions, monkeypatch, keep):
+    alerts = [*many(), *many(4), support.ztf(1, objectId="ZTF201", candidate={"rb": 0.125}), support.lsst()]
+    several = archive.ingest(alerts, keep=keep)
+    monkeypatch.undo()
+    with open_archive(tmp_path / "one.db") as other:
+        one = other.ingest(alerts, keep=keep)
+        assert without_times(content(other)) == without_times(content(archive))
+    assert (several.received, several.archived, several.revised, several.duplicates) == (26, 22, 1, 4)
+    assert (one.received, one.archived, one.revised, one.duplicates) == (26, 22, 1, 4)
+    before = content(archive)
+    assert archive.ingest(alerts, keep=keep).duplicates == 26
+    assert content(archive) == before
+
+
+async def test_several_transactions_of_an_async_archive(tmp_path, small_transactions):
+    async with aio.open_archive(tmp_path / "night.db") as archive:
+        report = await archive.ingest(many())
+        assert (report.received, report.archived) == (20, 20)
+        assert await archive.count("ZTF_alerts") == 20
+
+
+def test_an_error_in_a_transaction_leaves_those_before_it(archive, small_transactions, monkeypatch):
+    enter, calls = ingest._enter_points, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise sqlite3.OperationalError("no more")
+        enter(*arguments)
+
+    monkeypatch.setattr(ingest, "_enter_points", failing)
+    source = support.Source([many(), [support.ztf(99)]])
+    with pytest.raises(StorageError, match="no more"):
+        archive.ingest(source)
+    assert source.acknowledged == []
+    assert archive.count("ZTF_alerts") == 6
+    monkeypatch.setattr(ingest, "_enter_points", enter)
+    report = archive.ingest(many())
+    assert (report.archived, report.duplicates) == (14, 6)
+    assert archive.count("ZTF_alerts_aux") == 4
+
+
+def test_nothing_is_written_any_more_after_an_error_while_rows_are_made(
+    archive, small_transactions, monkeypatch
+):
+    writing, rows = threading.Event(), []
+    enter, row = ingest._enter_points, preparing.AlertRow.__init__
+
+    def slow(*arguments):
+        writing.set()
+        time.sleep(0.2)
+        enter(*arguments)
+
+    def stopped(self, *arguments, **options):
+        rows.append(arguments)
+        if len(rows) == 4:
+            assert writing.wait(10)
+            raise KeyboardInterrupt
+        row(self, *arguments, **options)
+
+    monkeypatch.setattr(ingest, "_enter_points", slow)
+    monkeypatch.setattr(preparing.AlertRow, "__init__", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        archive.ingest(many())
+    assert archive.count("ZTF_alerts") == 3
+    time.sleep(0.3)
+    assert archive.count("ZTF_alerts") == 3
+
+
+def test_damaged_alerts_in_any_transaction_are_reported(archive, small_transactions):
+    alerts = many(12)
+    alerts[2:2], alerts[9:9] = [damaged()], [damaged()]
+    report = archive.ingest(alerts)
+    assert (report.received, report.archived, len(report.unreadable)) == (14, 12, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_writes_with_a_thread_of_its_own(archive, small_transactions):
+    archive.ingest(many())
+    child = os.fork()
+    if child == 0:
+        report = archive.ingest([support.ztf(100 + number) for number in range(9)])
+        os._exit(0 if report.archived == 9 else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert archive.count("ZTF_alerts") == 29
+
+
+def test_the_thread_that_writes_ends_with_the_archive(tmp_path, small_transactions):
+    with open_archive(tmp_path / "night.db") as archive:
+        archive.ingest(many())
+        assert any(thread.name.startswith("nuncius-archive") for thread in threading.enumerate())
+    with pytest.raises(ConfigurationError, match="is closed"):
+        archive.ingest(many())
+    begin = time.monotonic()
+    while any(thread.name.startswith("nuncius-archive") for thread in threading.enumerate()):
+        assert time.monotonic() - begin < 5
+        gc.collect()
+        time.sleep(0.01)
+
+
+def test_entries_that_are_known_are_not_made_again(archive, monkeypatch):
+    archive.ingest(many())
+    made = []
+    to_texts = preparing.to_texts
+    monkeypatch.setattr(preparing, "to_texts", lambda values: made.extend(values) or to_texts(values))
+    archive.ingest(many(24))
+    assert [values["jd"] for values in made] == [builders.JD - 7] * 4
+
+
+# Texts ---------------------------------------------------------------------------------------------------------------
+
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary(max_size=8), st.just("null"),
+    st.lists(st.floats(), max_size=2), st.sampled_from(["\ud800", "\u2028", "a\nb", math.inf, bson.Int64(2**40)]),
+)  # fmt: skip
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=5), max_size=6))
+def test_many_documents_are_written_as_each_alone(documents):
+    assert to_texts(documents) == [to_text(document) for document in documents]

@@ -639,9 +639,9 @@ def test_a_table_larger_than_a_piece_is_never_whole_in_memory(database, tmp_path
     assert sum(sizes) == 1000
 
 
-def test_the_layout_of_the_file_is_version_2(database):
+def test_the_layout_of_the_file_is_version_3(database):
     load_catalog(database, "cat", gaia())
-    assert database.layout == 2
+    assert database.layout == 3
     with sqlite3.connect(f"{database.path.as_uri()}?mode=ro", uri=True) as connection:
         assert connection.execute("SELECT name, kind FROM catalogs").fetchall() == [("cat", "catalog")]
     connection.close()

@@ -20,7 +20,7 @@ from nuncius.archives.documents import (
     sexagesimal,
     survey_of_catalog,
 )
-from nuncius.archives.embedded.ingest import document_id
+from nuncius.archives.embedded.preparing import document_id
 
 EACH = support.one_of_each()
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Document: TypeAlias = dict[str, Any]
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def read_json(body: bytes) -> Any:
@@ -46,6 +50,25 @@ def to_text(document: Document) -> tuple[str, str | None]:
         # Halves of surrogate pairs, which JSON packets can spell and no text can hold.
         text = _encode(_printable(clean)).decode()
     return text, json.dumps(extras) if extras else None
+
+
+def to_texts(documents: Sequence[Document]) -> list[tuple[str, str | None]]:
+    """Write many documents, each as `to_text` does; twice as fast for flat ones in which nothing is missing or odd."""
+    found: list[tuple[str, str | None] | None] = [None] * len(documents)
+    flat = [
+        index for index, document in enumerate(documents) if _SIMPLE.issuperset(map(type, document.values()))
+    ]
+    try:
+        lines = _encode_lines([documents[index] for index in flat]).decode().split("\n")
+    except UnicodeEncodeError:
+        flat, lines = [], []
+    for index, line in zip(flat, lines, strict=False):  # behind the last line is an empty one
+        # NaN and infinity are written as null, and nothing else is where no value is None.
+        if "null" not in line:
+            found[index] = line, None
+    return [
+        to_text(document) if made is None else made for document, made in zip(documents, found, strict=True)
+    ]
 
 
 def from_text(text: str, extras: str | None) -> Document:
@@ -104,6 +127,7 @@ def _printable(value: Any) -> Any:
 
 
 _PLAIN = frozenset({str, int, bool, type(None)})
+_SIMPLE = frozenset({str, int, bool, float})
 
 
 def _restored(kind: str, value: Any) -> Any:

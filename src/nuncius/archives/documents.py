@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nuncius.alerts.notice import Notice
 from nuncius.alerts.surveys import GENERIC, KNOWN, third_parties
@@ -32,14 +32,41 @@ _TIMES = ("jd", "mjd", "midpointMjdTai")
 _IMAGE_IDS = ("pid", "subid", "visit")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HistoryPoint:
-    """One entry of an object's history, as it came, with what identifies it."""
+    """One entry of an object's history, with what identifies it.
+
+    Most entries are known from an earlier alert, so the rest is made only when it is asked for.
+
+    Parameters
+    ----------
+    list_name : str
+        The history list.
+    key : str
+        Tells it apart from the other entries of the list.
+    raw : dict
+        As it came.
+    fields : frozenset of str, optional
+        What is kept of it; all by default.
+    """
 
     list_name: str
     key: str
-    mjd: float | None
-    values: Document
+    raw: Document
+    fields: frozenset[str] | None = None
+
+    @property
+    def mjd(self) -> float | None:
+        """Modified Julian Date in UTC."""
+        return _mjd(self.raw)
+
+    @property
+    def values(self) -> Document:
+        """Its values without those that are missing, as Kowalski keeps them."""
+        values = {name: value for name, value in self.raw.items() if value is not None}
+        if self.fields is None:
+            return values
+        return {name: value for name, value in values.items() if name in self.fields}
 
 
 def survey_of(alert: Alert) -> Survey:
@@ -94,14 +121,12 @@ def history_of(alert: Alert | Notice, keep: Keep) -> list[HistoryPoint]:
     if isinstance(alert, Notice):
         return []
     survey = survey_of(alert)
-    points = []
-    for list_name in survey.history_lists:
-        for raw in entries(alert.packet, list_name):
-            values = {name: value for name, value in raw.items() if value is not None}  # as Kowalski does
-            if keep == "measurements":
-                values = {name: value for name, value in values.items() if name in survey.measurement_fields}
-            points.append(HistoryPoint(list_name, _identity(raw), _mjd(raw), values))
-    return points
+    fields = survey.measurement_fields if keep == "measurements" else None
+    return [
+        HistoryPoint(list_name, _identity(raw), raw, fields)
+        for list_name in survey.history_lists
+        for raw in entries(alert.packet, list_name)
+    ]
 
 
 def coordinates_of(positions: Sequence[tuple[float | None, float | None]]) -> list[Document | None]:
@@ -172,9 +197,17 @@ def _mjd(raw: Document) -> float | None:
 
 def _identity(raw: Document) -> str:
     """Tell entries of one history list apart: by their own id, else by time, image and filter."""
-    for name in _DETECTION_IDS:
-        if raw.get(name) is not None:
-            return str(raw[name])
-    when = next((repr(raw[name]) for name in _TIMES if raw.get(name) is not None), "")
-    image = next((str(raw[name]) for name in _IMAGE_IDS if raw.get(name) is not None), "")
-    return f"{when}/{raw.get('fid', raw.get('band', ''))}/{image}"
+    own = _first(raw, _DETECTION_IDS)
+    if own is not None:
+        return str(own)
+    when, image = _first(raw, _TIMES), _first(raw, _IMAGE_IDS)
+    return f"{'' if when is None else repr(when)}/{raw.get('fid', raw.get('band', ''))}/{'' if image is None else image}"
+
+
+def _first(raw: Document, names: tuple[str, ...]) -> Any:
+    """Return the first of some values that is there. A loop, for this is done for each entry of each alert."""
+    for name in names:
+        value = raw.get(name)
+        if value is not None:
+            return value
+    return None

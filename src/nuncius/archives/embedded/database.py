@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ Kind: TypeAlias = Literal["alerts", "catalog"]
 
 _DEADLINE_STEPS = 5000  # of SQLite's virtual machine between two looks at the clock: a tenth of a millisecond
 _BUSY_S = 30.0
+_PAGE_BYTES = 8192  # of a new file: packets fill many pages, and each page costs two system calls to write
 _PAGE_CACHE_KIB = 64 * 1024
 _MMAP_BYTES = 1 << 30
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -69,6 +71,7 @@ class Database:
         self._closed = False
         self._errors = _Errors(self._explained)
         self.write_lock = threading.Lock()
+        self._writer: tuple[int, ThreadPoolExecutor] | None = None
         if not read_only:
             _refuse_network_file_system(path)
         if read_only and not path.is_file():
@@ -116,6 +119,13 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
                 raise
+
+    @property
+    def writer(self) -> ThreadPoolExecutor:
+        """A thread for transactions that are carried out while something else is done; each process has its own."""
+        if self._writer is None or self._writer[0] != os.getpid():
+            self._writer = os.getpid(), ThreadPoolExecutor(1, "nuncius-archive")
+        return self._writer[1]
 
     def errors(self) -> _Errors:
         """Say SQLite's errors in our words: for a ``with`` block, which then raises `StorageError`."""
@@ -206,6 +216,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._closed = True
+        self._writer = None  # its thread ends when nobody has it any more
         for holder in list(self._connections):
             holder.connection.close()
         self._connections.clear()
@@ -234,6 +245,7 @@ class Database:
             check_same_thread=False,
             cached_statements=256,
         )
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         connection.execute(f"PRAGMA cache_size = {-_PAGE_CACHE_KIB}")
         connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
         connection.execute("PRAGMA synchronous = FULL")
@@ -284,8 +296,13 @@ class Database:
                     "CREATE TABLE catalogs (name TEXT PRIMARY KEY, kind TEXT NOT NULL DEFAULT 'alerts')"
                 )
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            elif version == 1:
+            if version == 1:
                 connection.execute("ALTER TABLE catalogs ADD COLUMN kind TEXT NOT NULL DEFAULT 'alerts'")
+            if version in {1, 2}:
+                for (name,) in connection.execute(
+                    "SELECT name FROM catalogs WHERE kind = 'alerts'"
+                ).fetchall():
+                    connection.execute(f"ALTER TABLE {quoted(name)} ADD COLUMN in_packet TEXT")
             connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
             connection.execute("COMMIT")
         except BaseException:

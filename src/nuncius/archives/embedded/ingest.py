@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import json
-import logging
 import time
-from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import wait
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from nuncius._core.jsontext import from_text, printable, to_text
+from nuncius._core.jsontext import from_text, to_text
 from nuncius.alerts import Alert, Notice
 from nuncius.alerts.sink import AlertSource
-from nuncius.archives.documents import catalog_of, coordinates_of, document_of, history_of, survey_of
+from nuncius.archives.documents import survey_of_catalog
 from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.preparing import Preparation
 from nuncius.archives.embedded.reports import IngestReport
+from nuncius.archives.embedded.rows import as_image, read_images
 from nuncius.archives.embedded.sharing import merge_annotations, share_loci
-from nuncius.errors import ConfigurationError, PacketError
+from nuncius.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,10 +27,13 @@ if TYPE_CHECKING:
 
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.database import Database
+    from nuncius.archives.embedded.preparing import AlertRow, PointRow, Prepared
 
-log = logging.getLogger("nuncius.archives")
+T = TypeVar("T")
 
 _BATCH = 500
+_TRANSACTION_BYTES = 16 << 20
+_ROWS = 100  # in one statement
 
 
 class Batches:
@@ -75,29 +79,59 @@ class AsyncBatches(Batches):
 def write(
     database: Database, alerts: Sequence[Alert | Notice], keep: Keep, *, cutouts: bool, report: IngestReport
 ) -> None:
-    """Write one batch in one transaction.
+    """Write one batch; it is on the disk when this returns.
+
+    A large batch is written in several transactions: a thread of the database's own writes one while the rows of the next
+    are made here. Python needs its own lock for the latter alone, so two cores share the work.
 
     Raises
     ------
     StorageError
-        If it can't be written; then nothing of the batch is in the archive.
+        If it can't be written; then nothing of the transaction at hand is in the archive, and nothing that came after.
     """
-    by_catalog: dict[str, list[_Row]] = defaultdict(list)
-    for alert, coordinates in zip(alerts, _coordinates(alerts, report), strict=True):
-        if coordinates is not _UNREADABLE:
-            by_catalog[catalog_of(alert)].append(_Row(alert, coordinates, keep, cutouts=cutouts))
+    with database.errors():
+        preparation = Preparation(database.connection, database.catalogs(), keep, cutouts=cutouts)
+        first, *others = _pieces(alerts)
+        prepared = preparation(first, report)
+        if not others:
+            _enter(database, prepared, report)
+            return
+        writer = database.writer
+        for piece in (*others, ()):  # beside the last transaction nothing is left to be made
+            under_way = writer.submit(_enter, database, prepared, report)
+            try:
+                prepared = preparation(piece, report)
+            finally:
+                wait([under_way])  # whatever happens, nothing goes on behind the caller's back
+            under_way.result()
+
+
+def _pieces(alerts: Sequence[Alert | Notice]) -> Sequence[Sequence[Alert | Notice]]:
+    """Divide a batch into parts that are written in one transaction each."""
+    pieces: list[list[Alert | Notice]] = [[]]
+    size = 0
+    for alert in alerts:
+        if size >= _TRANSACTION_BYTES:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(alert)
+        size += len(alert.raw)
+    return pieces
+
+
+def _enter(database: Database, prepared: Prepared, report: IngestReport) -> None:
+    """Write rows in one transaction."""
     counts = IngestReport()
     with database.writing() as connection:
         known = set(database.catalogs())
-        for catalog, entered in by_catalog.items():
+        for catalog, rows in prepared.rows.items():
             if catalog not in known:
                 database.create_catalog(catalog)
-            for row in entered:
-                _enter(connection, catalog, row, counts)
-            _enter_points(connection, catalog, entered)
-        share_loci(connection, known | by_catalog.keys(), by_catalog)
+            _enter_alerts(connection, catalog, rows, counts)
+            _enter_points(connection, catalog, prepared.points[catalog])
+        share_loci(connection, known | prepared.rows.keys(), prepared.rows)
     # Counted only now: a transaction that was undone has done nothing.
-    report.received += len(alerts)
+    report.received += prepared.received
     report.archived += counts.archived
     report.revised += counts.revised
     report.duplicates += counts.duplicates
@@ -124,12 +158,12 @@ class ArchiveSink:
         self.report = IngestReport()
 
     def write(self, items: Sequence[Alert | Notice]) -> None:
-        """Keep a batch in one transaction; it is on the disk when this returns.
+        """Keep a batch; it is on the disk when this returns.
 
         Raises
         ------
         StorageError
-            If it can't be written; then nothing of it is in the archive.
+            If it can't be written. What is there of it already changes nothing when it comes again.
         """
         write(self._database, items, self._keep, cutouts=self._cutouts, report=self.report)
 
@@ -137,99 +171,34 @@ class ArchiveSink:
         """Nothing to do: the archive stays open."""
 
 
-_UNREADABLE: Any = object()
+def _enter_alerts(
+    connection: sqlite3.Connection, catalog: str, rows: Sequence[AlertRow], counts: IngestReport
+) -> None:
+    """Insert rows; of an alert that is known see whether it is another version."""
+    for some in _parts(rows, _ROWS):
+        values = [
+            (row.id, *_columns(row), json.dumps(row.annotations) if row.annotations else None) for row in some
+        ]
+        statement = (
+            f"INSERT INTO {quoted(catalog)} (_id, {', '.join(_COLUMNS)}, annotations) VALUES {_marks(values)} "
+            "ON CONFLICT (_id) DO NOTHING RETURNING _id, id"
+        )
+        new = dict(connection.execute(statement, [*chain.from_iterable(values)]).fetchall())
+        for row in some:
+            number = new.pop(row.id, None)
+            if number is None:
+                _enter_known(connection, catalog, row, counts)
+            else:
+                _enter_images(connection, catalog, number, row)
+                counts.archived += 1
 
 
-def _coordinates(alerts: Sequence[Alert | Notice], report: IngestReport) -> list[Any]:
-    """Decode the alerts and make their coordinates, together because that is cheaper."""
-    positions: list[tuple[float | None, float | None]] = []
-    unreadable = set()
-    for index, alert in enumerate(alerts):
-        try:
-            _ = alert.packet
-            positions.append((alert.ra, alert.dec))
-        except PacketError as error:  # a notice is whole from the beginning
-            assert isinstance(alert, Alert)
-            unreadable.add(index)
-            positions.append((None, None))
-            report.unreadable.append((alert, error))
-            log.warning("not archived: %s", error)
-    found = coordinates_of(positions)
-    return [_UNREADABLE if index in unreadable else made for index, made in enumerate(found)]
-
-
-class _Row:
-    """An alert as it will stand in its catalog."""
-
-    __slots__ = (
-        "alert_id", "annotations", "broker", "dec", "digest", "extras", "id", "images", "mjd", "object_id", "packet", "points",
-        "ra", "text",
-    )  # fmt: skip
-
-    def __init__(self, alert: Alert | Notice, coordinates: Any, keep: Keep, *, cutouts: bool) -> None:
-        self.id = document_id(alert)
-        # A packet may have a field of this name too, as exports of other archives do: ours stands.
-        document = {"_id": self.id, **document_of(alert, keep)}
-        document["_id"] = self.id
-        if coordinates is not None:
-            document["coordinates"] = coordinates
-        self.text, self.extras = to_text(document)
-        self.alert_id = _column_of_id(alert.alert_id)
-        self.object_id = None if alert.object_id is None else printable(alert.object_id)
-        self.mjd, self.ra, self.dec = alert.mjd, alert.ra, alert.dec
-        self.digest = bytes.fromhex(alert.digest)
-        self.annotations = {}
-        for name, value in alert.annotations.items():
-            text, extras = to_text(value)
-            self.annotations[name] = text if extras is None else [text, extras]
-        broker = None if alert.origin is None else alert.origin.broker
-        self.broker = broker if broker in self.annotations else None
-        self.packet = alert.raw if keep == "packet" else None
-        self.points = []
-        if alert.object_id is not None:
-            self.points = [
-                (self.object_id, point.list_name, point.key, point.mjd, *to_text(point.values))
-                for point in history_of(alert, keep)
-            ]
-        self.images: list[tuple[str, str | None, bytes]] = []
-        if isinstance(alert, Alert) and cutouts and keep != "measurements":
-            fields = dict(
-                zip(("science", "template", "difference"), survey_of(alert).cutout_fields, strict=True)
-            )
-            self.images = [(fields[image.kind], image.file_name, image.bytes) for image in alert.cutouts]
-
-
-def _column_of_id(value: int | str) -> int | str:
-    """Turn an id into what SQLite can hold: integers of 64 bits and Unicode."""
-    if isinstance(value, int):
-        return value if -(2**63) <= value < 2**63 else str(value)
-    return printable(value)
-
-
-def document_id(alert: Alert | Notice) -> str:
-    """Return the `_id` of an alert's document: 24 hexadecimal digits made of its key, the same at each delivery."""
-    key = json.dumps([part if isinstance(part, str) or part is None else str(part) for part in alert.key])
-    return hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
-
-
-def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: IngestReport) -> None:
-    """Insert a row, or see that it is known, or keep the known one as a revision."""
+def _enter_known(connection: sqlite3.Connection, catalog: str, row: AlertRow, counts: IngestReport) -> None:
+    """See that a row says nothing new, or keep the known one as a revision."""
     table = quoted(catalog)
-    found = connection.execute(
+    number, digest, annotations = connection.execute(
         f"SELECT id, digest, annotations FROM {table} WHERE _id = ?", (row.id,)
     ).fetchone()
-    if found is None:
-        values = (row.id, *_columns(row), json.dumps(row.annotations) if row.annotations else None)
-        cursor = connection.execute(
-            f"INSERT INTO {table} (_id, alert_id, object_id, mjd, ra, dec, hpx, received, digest, images, document, "
-            "extras, packet, annotations) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
-        assert cursor.lastrowid is not None
-        _enter_images(connection, catalog, cursor.lastrowid, row)
-        counts.archived += 1
-        return
-    number, digest, annotations = found
     merge_annotations(connection, catalog, number, annotations, row.annotations)
     revisions = quoted(f"{catalog}:revisions")
     if (
@@ -247,8 +216,7 @@ def _enter(connection: sqlite3.Connection, catalog: str, row: _Row, counts: Inge
         return
     _keep_as_revision(connection, catalog, number)
     connection.execute(
-        f"UPDATE {table} SET alert_id = ?, object_id = ?, mjd = ?, ra = ?, dec = ?, hpx = ?, received = ?, digest = ?, "
-        "images = ?, document = ?, extras = ?, packet = ? WHERE id = ?",
+        f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
         (*_columns(row), number),
     )
     _enter_images(connection, catalog, number, row)
@@ -261,15 +229,9 @@ def _keep_as_revision(connection: sqlite3.Connection, catalog: str, number: int)
     digest, received, text, extras, packet = connection.execute(
         f"SELECT digest, received, document, extras, packet FROM {quoted(catalog)} WHERE id = ?", (number,)
     ).fetchone()
-    images = connection.execute(
-        f"SELECT field, file_name, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?", (number,)
-    ).fetchall()
+    images = read_images(connection, catalog, number, survey_of_catalog(catalog).cutout_fields)
     if images:
-        shown = {
-            field: data if name is None else {"fileName": name, "stampData": data}
-            for field, name, data in images
-        }
-        text, extras = to_text({**from_text(text, extras), **shown})
+        text, extras = to_text({**from_text(text, extras), **images})
         connection.execute(f"DELETE FROM {quoted(f'{catalog}:images')} WHERE alert = ?", (number,))
     connection.execute(
         f"INSERT INTO {quoted(f'{catalog}:revisions')} (alert, digest, received, document, extras, packet) "
@@ -278,15 +240,11 @@ def _keep_as_revision(connection: sqlite3.Connection, catalog: str, number: int)
     )
 
 
-def _keep_beside(connection: sqlite3.Connection, catalog: str, number: int, row: _Row) -> None:
+def _keep_beside(connection: sqlite3.Connection, catalog: str, number: int, row: AlertRow) -> None:
     """Keep a packet of another broker with the versions of an alert; images only where they are other ones."""
-    query = f"SELECT field, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?"
-    known = dict(connection.execute(query, (number,)).fetchall())
-    others = {
-        field: data if name is None else {"fileName": name, "stampData": data}
-        for field, name, data in row.images
-        if known.get(field) != data
-    }
+    known = read_images(connection, catalog, number, survey_of_catalog(catalog).cutout_fields)
+    images = {field: as_image(file_name, data) for field, file_name, data in row.images}
+    others = {field: image for field, image in images.items() if known.get(field) != image}
     text, extras = (
         to_text({**from_text(row.text, row.extras), **others}) if others else (row.text, row.extras)
     )
@@ -297,30 +255,46 @@ def _keep_beside(connection: sqlite3.Connection, catalog: str, number: int, row:
     )
 
 
-def _columns(row: _Row) -> tuple[Any, ...]:
+_COLUMNS = (
+    "alert_id", "object_id", "mjd", "ra", "dec", "hpx", "received", "digest", "images", "document", "extras", "packet",
+    "in_packet",
+)  # fmt: skip
+
+
+def _columns(row: AlertRow) -> tuple[Any, ...]:
     return (
-        row.alert_id, row.object_id, row.mjd, row.ra, row.dec, _cell(row.ra, row.dec), time.time(), row.digest,
-        len(row.images), row.text, row.extras, row.packet,
+        row.alert_id, row.object_id, row.mjd, row.ra, row.dec, row.cell, time.time(), row.digest, len(row.images),
+        row.text, row.extras, row.packet, row.in_packet,
     )  # fmt: skip
 
 
-def _cell(ra: float | None, dec: float | None) -> int | None:
-    from nuncius.sky import cells_of
-
-    return None if ra is None or dec is None else int(cells_of(ra, dec))
-
-
-def _enter_images(connection: sqlite3.Connection, catalog: str, number: int, row: _Row) -> None:
-    if row.images:
-        connection.executemany(
-            f"INSERT OR REPLACE INTO {quoted(f'{catalog}:images')} (alert, field, file_name, data) VALUES (?, ?, ?, ?)",
-            [(number, *image) for image in row.images],
+def _enter_images(connection: sqlite3.Connection, catalog: str, number: int, row: AlertRow) -> None:
+    if row.images and row.in_packet is None:
+        values = [(number, *image) for image in row.images]
+        connection.execute(
+            f"INSERT OR REPLACE INTO {quoted(f'{catalog}:images')} (alert, field, file_name, data) "
+            f"VALUES {_marks(values)}",
+            [*chain.from_iterable(values)],
         )
 
 
-def _enter_points(connection: sqlite3.Connection, catalog: str, entered: list[_Row]) -> None:
-    connection.executemany(
-        f"INSERT OR IGNORE INTO {quoted(f'{catalog}:points')} (object_id, list, point, mjd, document, extras) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        [point for row in entered for point in row.points],
-    )
+def _enter_points(connection: sqlite3.Connection, catalog: str, points: Sequence[PointRow]) -> None:
+    for some in _parts(points, _ROWS):
+        connection.execute(
+            f"INSERT OR IGNORE INTO {quoted(f'{catalog}:points')} (object_id, list, point, mjd, document, extras) "
+            f"VALUES {_marks(some)}",
+            [*chain.from_iterable(some)],
+        )
+
+
+def _parts(rows: Sequence[T], count: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), count):
+        yield rows[start : start + count]
+
+
+def _marks(rows: Sequence[tuple[Any, ...]]) -> str:
+    """Return the marks for the values of rows.
+
+    Many rows stand in one statement, because at each of its ends Python's lock changes hands between the two threads.
+    """
+    return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))

@@ -1,18 +1,20 @@
 """The layout of an archive's file: its tables, and what a catalog may be called.
 
-This is version 2. The table ``catalogs`` names the catalogs and their kind: 'alerts' or 'catalog'. For each catalog of
+This is version 3. The table ``catalogs`` names the catalogs and their kind: 'alerts' or 'catalog'. For each catalog of
 alerts, such as ZTF_alerts, four tables:
 
 - ``ZTF_alerts``: a row an alert. Columns that are asked for most are lifted out of the document; `hpx` is the HEALPix
   cell of the position (nested, order 29); `digest` tells a redelivery from a revision.
-- ``ZTF_alerts:images``: the cutouts.
+- ``ZTF_alerts:images``: the cutouts. Those of an alert whose packet is kept are not there a second time if the packet
+  has them as they are: `in_packet` lists them as JSON, ``[field, file name, first byte, number of bytes]`` each.
 - ``ZTF_alerts:points``: the histories, a row an entry, each once however many alerts repeat it.
 - ``ZTF_alerts:revisions``: earlier versions of alerts that came again with other content.
 
 A reference catalog, such as Gaia_EDR3, is one table, whose columns are called as those of alerts, so that the same
 queries serve both. While it is loaded its name is another (``Gaia_EDR3:loading:…``), which no catalog can have.
 
-Layout 1 had no kinds. Files of it are read as they are, and brought to layout 2 when they are opened for writing.
+Layout 1 had no kinds, layouts 1 and 2 no `in_packet`. Files of them are read as they are, and brought to layout 3 when
+they are opened for writing.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import re
 
 from nuncius.errors import ConfigurationError
 
-VERSION = 2
+VERSION = 3
 
 CATALOG_TABLES = """
 CREATE TABLE "{name}" (
@@ -39,7 +41,8 @@ CREATE TABLE "{name}" (
     annotations TEXT,
     document TEXT NOT NULL,
     extras TEXT,
-    packet BLOB
+    packet BLOB,
+    in_packet TEXT
 );
 CREATE INDEX "{name}:by_object" ON "{name}" (object_id);
 CREATE INDEX "{name}:by_alert" ON "{name}" (alert_id);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import from_text
@@ -34,12 +35,33 @@ def read_document(text: str, extras: str | None, annotations: str | None) -> Doc
 
 def read_images(connection: sqlite3.Connection, catalog: str, number: int, fields: Sequence[str]) -> Document:
     """Return the images of an alert in the shape in which the packet had them."""
-    found = {}
     statement = f"SELECT field, file_name, data FROM {quoted(f'{catalog}:images')} WHERE alert = ?"
-    for field, file_name, data in connection.execute(statement, (number,)):
-        if field in fields:
-            found[field] = data if file_name is None else {"fileName": file_name, "stampData": data}
+    images = connection.execute(statement, (number,)).fetchall() or _images_in_packet(
+        connection, catalog, number
+    )
+    found = {field: as_image(file_name, data) for field, file_name, data in images}
     return {field: found[field] for field in fields if field in found}
+
+
+def as_image(file_name: str | None, data: bytes) -> Any:
+    """Return an image in the shape in which packets have it: bytes, or a record where it has a name."""
+    return data if file_name is None else {"fileName": file_name, "stampData": data}
+
+
+def _images_in_packet(
+    connection: sqlite3.Connection, catalog: str, number: int
+) -> list[tuple[str, str | None, bytes]]:
+    """Cut the images out of the packet that is kept."""
+    # All columns, for files of earlier layouts have none that tells of images in the packet.
+    cursor = connection.execute(f"SELECT * FROM {quoted(catalog)} WHERE id = ?", (number,))
+    names = [name for name, *_ in cursor.description]
+    row = dict(zip(names, cursor.fetchone() or (), strict=False))
+    places = row.get("in_packet")
+    if not places:
+        return []
+    return [
+        (field, name, row["packet"][begin : begin + size]) for field, name, begin, size in json.loads(places)
+    ]
 
 
 def read_rows(
