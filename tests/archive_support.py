@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 import builders
 from nuncius import open_archive
 from nuncius.alerts import Alert
+from nuncius.archives.embedded.ingest import Keeper
+from nuncius.archives.embedded.reports import IngestReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from nuncius.archives.embedded.database import Database
 
 CANDID = 2475433850215010007  # 19 digits: a float would round it
 LAYOUT_1 = Path(__file__).parent / "data" / "archive_layout_1.db"
@@ -93,27 +97,40 @@ def one_of_each() -> dict[str, Alert]:
 
 
 class Source:
-    """A source of batches that remembers how many were asked for: each but the last is acknowledged."""
+    """A source of batches that remembers which alerts were acknowledged, and how many batches were asked for."""
 
     def __init__(self, batches: Iterable[Sequence[Alert]]) -> None:
         self._batches = [*batches]
         self.asked = 0
         self.closed = False
+        self.acknowledged: list[Alert] = []
 
-    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
+    def acknowledge(self, alerts: Sequence[Alert]) -> None:
+        """Note them."""
+        self.acknowledged += alerts
+
+    def batches(
+        self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
+    ) -> Iterator[Sequence[Alert]]:
         """Give the batches."""
+        assert not finish, "a batch would be finished before it is on the disk"
         try:
             for batch in self._batches:
                 self.asked += 1
                 yield batch
             self.asked += 1
+            yield []
         finally:
             self.closed = True
 
-    @property
-    def acknowledged(self) -> list[Alert]:
-        """The alerts that count as kept."""
-        return [alert for batch in self._batches[: max(0, self.asked - 1)] for alert in batch]
+
+def keep(database: Database, alerts: Iterable[Alert]) -> IngestReport:
+    """Write alerts into a database."""
+    report = IngestReport()
+    keeper = Keeper(database, "document", cutouts=True, report=report)
+    keeper.write([*alerts])
+    keeper.flush()
+    return report
 
 
 def ids(documents: Iterable[dict[str, Any]]) -> list[Any]:
@@ -157,14 +174,21 @@ class NotingSource:
         self._notes = notes
         self._begin = begin
 
-    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
-        """Give the batches; the note is on its way to the file before the next one is made."""
-        number = self._begin
+    def acknowledge(self, alerts: Sequence[Alert]) -> None:
+        """Note a batch; the note is on its way to the file when this returns."""
+        assert len(alerts) == BATCH
+        assert isinstance(alerts[0].alert_id, int)
         with self._notes.open("ab", buffering=0) as notes:
-            while True:
-                yield numbered_batch(number)
-                notes.write(f"{number}\n".encode())
-                number += 1
+            notes.write(f"{alerts[0].alert_id // 1000}\n".encode())
+
+    def batches(
+        self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
+    ) -> Iterator[Sequence[Alert]]:
+        """Give the batches."""
+        number = self._begin
+        while True:
+            yield numbered_batch(number)
+            number += 1
 
 
 def noted(notes: Path) -> list[int]:

@@ -26,9 +26,9 @@ NOTHING, BOOLEAN, LONG, FLOAT, DOUBLE, BYTES, STRING, FIXED, ENUM, ARRAY, MAP, U
 BAND = {"type": "enum", "name": "band", "symbols": ["g", "r"]}
 
 
-def node(kind, *children, names=(), fixed=-1, least=1, wanted=b"", looked_at=0, convert=None):
+def node(kind, *children, names=(), fixed=-1, least=1, wanted=b"", looked_at=0, convert=None, style=0):
     """Make a node of a program."""
-    return kind, children, names, wanted, looked_at, fixed, least, convert, None
+    return kind, children, names, wanted, looked_at, fixed, least, convert, None, style
 
 
 def record(*fields, name="r"):

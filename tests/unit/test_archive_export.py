@@ -19,7 +19,6 @@ from nuncius.archives.embedded import query
 from nuncius.archives.embedded.columns import Column, Columns, values_at
 from nuncius.archives.embedded.database import Database
 from nuncius.archives.embedded.export import MARGIN_ARCSEC, export
-from nuncius.archives.embedded.ingest import IngestReport, write
 from nuncius.archives.embedded.load import load_catalog
 from nuncius.archives.language import Projection
 from nuncius.errors import ConfigurationError, NotFoundError, StorageError
@@ -36,10 +35,6 @@ def database(tmp_path):
     opened = Database(tmp_path / "night.db", read_only=False)
     yield opened
     opened.close()
-
-
-def ingest(database, alerts):
-    write(database, list(alerts), "document", cutouts=True, report=IngestReport())
 
 
 def sources(rng, count=3000):
@@ -173,8 +168,8 @@ def test_margins_hold_what_lies_near_the_edges(database, tmp_path):
 
 def test_alerts_of_every_survey_come_back(database, tmp_path):
     each = support.one_of_each()
-    ingest(database, each.values())
-    ingest(database, [support.annotated(support.ztf(1), antares={"tags": ["sn"], "score": math.nan})])
+    support.keep(database, each.values())
+    support.keep(database, [support.annotated(support.ztf(1), antares={"tags": ["sn"], "score": math.nan})])
     report = export(database, tmp_path / "out")
     assert set(report.rows) == set(each)
     for name in each:
@@ -191,7 +186,7 @@ def test_alerts_of_every_survey_come_back(database, tmp_path):
 
 
 def test_fields_are_columns_named_by_their_paths(database, tmp_path):
-    ingest(database, [support.ztf(number) for number in range(3)])
+    support.keep(database, [support.ztf(number) for number in range(3)])
     export(database, tmp_path / "out")
     rows = sorted(rows_of(tmp_path / "out" / "ZTF_alerts"), key=lambda row: row["candid"])
     assert [row["candid"] for row in rows] == [support.CANDID + number for number in range(3)]
@@ -317,14 +312,14 @@ def test_documents_without_a_position_are_kept_apart(database, tmp_path):
 
 def test_what_is_written_is_the_state_of_one_moment(database, tmp_path):
     load_catalog(database, "Gaia", sources(np.random.default_rng(5), 2500))
-    ingest(database, [support.ztf(0)])
+    support.keep(database, [support.ztf(0)])
     other = Database(database.path, read_only=False)
     changed = []
 
     def change(rows):
         if not changed:
             changed.append(True)
-            ingest(other, [support.ztf(1)])
+            support.keep(other, [support.ztf(1)])
             load_catalog(other, "Gaia", sources(np.random.default_rng(6), 5), replace=True)
 
     report = export(database, tmp_path / "out", advance=change)

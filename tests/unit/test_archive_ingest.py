@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import bson
 import pytest
+from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,9 +22,10 @@ import archive_support as support
 import builders
 from archive_support import CANDID
 from nuncius import aio, open_archive, read_packets
-from nuncius._core.jsontext import to_text, to_texts
+from nuncius._core.jsontext import from_lines, from_text, to_lines, to_text
 from nuncius.alerts import Alert
 from nuncius.alerts.packets.schemas import as_source
+from nuncius.archives.documents import Contents, mjd_of_entry
 from nuncius.archives.embedded import ingest, preparing
 from nuncius.errors import ConfigurationError, PacketError, StorageError
 
@@ -476,19 +478,51 @@ def test_damaged_alerts_are_reported_and_the_others_kept(archive, caplog):
     assert archive.count("ZTF_alerts") == 2
 
 
-def test_a_batch_is_asked_for_when_the_one_before_is_on_the_disk(archive):
+def test_alerts_are_acknowledged_when_they_are_on_the_disk(archive):
     checked = []
 
     class Checking(support.Source):
-        def batches(self, n=500, timeout_s=1.0):
-            for number, batch in enumerate(super().batches(n, timeout_s)):
-                if number:
-                    with open_archive(archive.path, read_only=True) as other:
-                        checked.append(other.count("ZTF_alerts"))
-                yield batch
+        def acknowledge(self, alerts):
+            super().acknowledge(alerts)
+            with open_archive(archive.path, read_only=True) as other:
+                checked.append((len(self.acknowledged), other.count("ZTF_alerts")))
 
-    archive.ingest(Checking([[support.ztf(2 * n), support.ztf(2 * n + 1)] for n in range(4)]))
-    assert checked == [2, 4, 6]
+    source = Checking([[support.ztf(2 * n), support.ztf(2 * n + 1)] for n in range(4)])
+    archive.ingest(source)
+    assert checked == [(2, 2), (4, 4), (6, 6), (8, 8)]
+    assert source.acknowledged == [support.ztf(n) for n in range(8)]
+
+
+def test_a_batch_is_acknowledged_though_no_other_comes(archive):
+    """A stream may be silent for hours, and whoever else reads for its group must not get the alerts again."""
+    acknowledged = threading.Event()
+
+    class Silent(support.Source):
+        def acknowledge(self, alerts):
+            acknowledged.set()
+
+        def batches(self, n=500, timeout_s=1.0, *, finish=True):
+            yield [support.ztf()]
+            assert acknowledged.wait(10), "it waits for the next batch"
+
+    assert archive.ingest(Silent([])).archived == 1
+
+
+def test_the_rows_of_a_batch_are_made_while_the_one_before_is_written(archive, monkeypatch):
+    preparing_second, enter = threading.Event(), ingest._enter_alerts
+
+    def waiting(*arguments):
+        if not preparing_second.is_set():
+            assert preparing_second.wait(10), "the second batch waits for the first"
+        enter(*arguments)
+
+    def batches():
+        yield from [support.ztf(number) for number in range(500)]
+        preparing_second.set()
+        yield support.ztf(500)
+
+    monkeypatch.setattr(ingest, "_enter_alerts", waiting)
+    assert archive.ingest(batches()).archived == 501
 
 
 def test_batches_may_be_empty(archive):
@@ -607,14 +641,54 @@ def test_revisions_of_alerts_whose_packets_are_kept_have_their_own_images(archiv
     assert archive.find_one("ZTF_alerts")["cutoutScience"] == third["cutoutScience"]
 
 
+def with_history(number):
+    earlier = [builders.ztf_earlier(jd=builders.JD - day) for day in (5, 3)]
+    return support.ztf(number, prv_candidates=earlier, **support.cutouts())
+
+
 def as_layout_2(path):
     """Make a file as the release before wrote it."""
+    alerts = [with_history(0), with_history(1)]
     with open_archive(path) as archive:
-        archive.ingest([support.ztf(0, **support.cutouts())])
-        archive.ingest([support.ztf(1, **support.cutouts())])
+        archive.ingest(alerts)
         connection = archive._database.connection
         connection.execute("ALTER TABLE ZTF_alerts DROP COLUMN in_packet")
+        connection.execute('DROP TABLE "ZTF_alerts:points"')
+        connection.execute(
+            'CREATE TABLE "ZTF_alerts:points" (object_id TEXT NOT NULL, list TEXT NOT NULL, point TEXT NOT NULL, '
+            "mjd REAL, document TEXT NOT NULL, extras TEXT, PRIMARY KEY (object_id, list, point)) WITHOUT ROWID"
+        )
+        for alert in alerts:
+            contents = Contents(alert, "document")
+            for list_name, keys in contents.histories.items():
+                for key in keys:
+                    entry = contents.entry(list_name, key)
+                    row = (alert.object_id, list_name, key, mjd_of_entry(entry), *to_text(entry))
+                    connection.execute('INSERT INTO "ZTF_alerts:points" VALUES (?, ?, ?, ?, ?, ?)', row)
         connection.execute("PRAGMA user_version = 2")
+
+
+def test_histories_of_layout_2_go_on(tmp_path):
+    as_layout_2(tmp_path / "old.db")
+    expected = [builders.JD - 5, builders.JD - 3]
+    for read_only in (True, False):
+        with open_archive(tmp_path / "old.db", read_only=read_only) as archive:
+            found = archive.find("ZTF_alerts_aux").docs
+            assert [[entry["jd"] for entry in document["prv_candidates"]] for document in found] == [
+                expected
+            ] * 2
+            assert archive.info()["catalogs"]["ZTF_alerts"]["history_points"] == 4
+    with open_archive(tmp_path / "old.db") as archive:
+        newer = [builders.ztf_earlier(jd=builders.JD - day) for day in (5, 4, 3)]
+        archive.ingest([support.ztf(9, objectId="ZTF20aaaaa000", prv_candidates=newer)])
+        assert archive.info()["catalogs"]["ZTF_alerts"]["history_points"] == 5
+        found = archive.find_one("ZTF_alerts_aux", {"_id": "ZTF20aaaaa000"})
+        assert [entry["jd"] for entry in found["prv_candidates"]] == [builders.JD - day for day in (5, 4, 3)]
+        archive.prune(Time(builders.JD - 3.5, format="jd"))
+        found = archive.find("ZTF_alerts_aux").docs
+        assert [[entry["jd"] for entry in document["prv_candidates"]] for document in found] == [
+            [builders.JD - 3]
+        ] * 2
 
 
 def test_archives_of_layout_2_are_read_and_brought_up_to_date(tmp_path):
@@ -624,7 +698,7 @@ def test_archives_of_layout_2_are_read_and_brought_up_to_date(tmp_path):
         assert archive.find_one("ZTF_alerts")["cutoutScience"] == support.cutouts()["cutoutScience"]
     with open_archive(tmp_path / "old.db") as archive:
         assert archive.info()["layout"] == 3
-        assert archive.ingest([support.ztf(0, **support.cutouts())], keep="packet").duplicates == 1
+        assert archive.ingest([with_history(0)], keep="packet").duplicates == 1
         archive.ingest([support.ztf(2, **support.cutouts())], keep="packet")
         assert rows_of_images(archive) == 6
         found = archive.find("ZTF_alerts").docs
@@ -659,6 +733,17 @@ def without_times(found):
             for name, rows in found.items()}  # fmt: skip
 
 
+def entry_by_entry(found):
+    """Put what is in rows of several entries into a row for each."""
+    for name in [name for name in found if name.endswith(":points")]:
+        found[name] = sorted(
+            (object_id, list_name, key, text)
+            for object_id, list_name, keys, *_, texts, _ in found[name]
+            for key, text in zip(keys.split("\n"), texts.split("\n"), strict=True)
+        )
+    return found
+
+
 @pytest.mark.parametrize("keep", ["document", "packet", "measurements"])
 def test_several_transactions_write_what_one_does(archive, tmp_path, small_transactions, monkeypatch, keep):
     alerts = [*many(), *many(4), support.ztf(1, objectId="ZTF201", candidate={"rb": 0.125}), support.lsst()]
@@ -666,7 +751,9 @@ def test_several_transactions_write_what_one_does(archive, tmp_path, small_trans
     monkeypatch.undo()
     with open_archive(tmp_path / "one.db") as other:
         one = other.ingest(alerts, keep=keep)
-        assert without_times(content(other)) == without_times(content(archive))
+        assert entry_by_entry(without_times(content(other))) == entry_by_entry(
+            without_times(content(archive))
+        )
     assert (several.received, several.archived, several.revised, several.duplicates) == (26, 22, 1, 4)
     assert (one.received, one.archived, one.revised, one.duplicates) == (26, 22, 1, 4)
     before = content(archive)
@@ -682,7 +769,7 @@ async def test_several_transactions_of_an_async_archive(tmp_path, small_transact
 
 
 def test_an_error_in_a_transaction_leaves_those_before_it(archive, small_transactions, monkeypatch):
-    enter, calls = ingest._enter_points, []
+    enter, calls = ingest._enter_alerts, []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -690,13 +777,13 @@ def test_an_error_in_a_transaction_leaves_those_before_it(archive, small_transac
             raise sqlite3.OperationalError("no more")
         enter(*arguments)
 
-    monkeypatch.setattr(ingest, "_enter_points", failing)
+    monkeypatch.setattr(ingest, "_enter_alerts", failing)
     source = support.Source([many(), [support.ztf(99)]])
     with pytest.raises(StorageError, match="no more"):
         archive.ingest(source)
-    assert source.acknowledged == []
+    assert source.acknowledged == many()[:6]
     assert archive.count("ZTF_alerts") == 6
-    monkeypatch.setattr(ingest, "_enter_points", enter)
+    monkeypatch.setattr(ingest, "_enter_alerts", enter)
     report = archive.ingest(many())
     assert (report.archived, report.duplicates) == (14, 6)
     assert archive.count("ZTF_alerts_aux") == 4
@@ -706,7 +793,7 @@ def test_nothing_is_written_any_more_after_an_error_while_rows_are_made(
     archive, small_transactions, monkeypatch
 ):
     writing, rows = threading.Event(), []
-    enter, row = ingest._enter_points, preparing.AlertRow.__init__
+    enter, row = ingest._enter_alerts, preparing.AlertRow.__init__
 
     def slow(*arguments):
         writing.set()
@@ -720,7 +807,7 @@ def test_nothing_is_written_any_more_after_an_error_while_rows_are_made(
             raise KeyboardInterrupt
         row(self, *arguments, **options)
 
-    monkeypatch.setattr(ingest, "_enter_points", slow)
+    monkeypatch.setattr(ingest, "_enter_alerts", slow)
     monkeypatch.setattr(preparing.AlertRow, "__init__", stopped)
     with pytest.raises(KeyboardInterrupt):
         archive.ingest(many())
@@ -764,8 +851,8 @@ def test_the_thread_that_writes_ends_with_the_archive(tmp_path, small_transactio
 def test_entries_that_are_known_are_not_made_again(archive, monkeypatch):
     archive.ingest(many())
     made = []
-    to_texts = preparing.to_texts
-    monkeypatch.setattr(preparing, "to_texts", lambda values: made.extend(values) or to_texts(values))
+    row_of = preparing.row_of
+    monkeypatch.setattr(preparing, "row_of", lambda *parts: made.extend(parts[3]) or row_of(*parts))
     archive.ingest(many(24))
     assert [values["jd"] for values in made] == [builders.JD - 7] * 4
 
@@ -778,6 +865,12 @@ VALUES = st.one_of(
 )  # fmt: skip
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=5), max_size=6))
+@given(st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=5), min_size=1, max_size=6))
 def test_many_documents_are_written_as_each_alone(documents):
-    assert to_texts(documents) == [to_text(document) for document in documents]
+    texts, extras = zip(*map(to_text, documents), strict=True)
+    lines, more = to_lines(documents)
+    assert lines.split("\n") == [*texts]
+    assert (more or "\n" * (len(texts) - 1)).split("\n") == [extra or "" for extra in extras]
+    assert repr(from_lines(lines, more)) == repr(
+        [from_text(*both) for both in zip(texts, extras, strict=True)]
+    )

@@ -11,9 +11,7 @@ from astropy.table import Table
 import archive_support as support
 from nuncius.archives.embedded import places
 from nuncius.archives.embedded.database import Database
-from nuncius.archives.embedded.ingest import write
 from nuncius.archives.embedded.load import load_catalog
-from nuncius.archives.embedded.reports import IngestReport
 from nuncius.archives.language import Projection, check_filter
 from nuncius.errors import DeadlineError
 from nuncius.sky import Cone, Moc, Polygon, Union, cells_of, separation_arcsec
@@ -63,8 +61,7 @@ def database(tmp_path_factory, sky, other_sky):
     load_catalog(database, "nowhere", Table({"ra": [np.nan, 5.0], "dec": [1.0, 95.0]}))
     with_images = [support.ztf(0, candidate={"ra": 0.00001, "dec": 0.0}, **support.cutouts())]
     alerts = [support.ztf(n, candidate={"ra": 359.9999, "dec": n / 3600}) for n in range(1, 5)]
-    report = IngestReport()
-    write(database, [*with_images, *alerts], "document", cutouts=True, report=report)
+    report = support.keep(database, [*with_images, *alerts])
     assert report.archived == 5
     yield database
     database.close()

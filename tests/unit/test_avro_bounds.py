@@ -128,6 +128,10 @@ BOUNDS = [
           "if (end != NULL && c->at != end)", "if (0)", "decode_array(Cursor *c"),
     Bound("size of a block of a map", values("long"), varint(-1) + varint(3) + b"\0\2" + b"\0", WRONG_BLOCK, "decode",
           "if (end != NULL && c->at != end)", "if (0)", "decode_map(Cursor *c"),
+    Bound("text that is passed over", "string", varint(1) + b"\xff", "a text is not UTF-8", "skip",
+          'return fail(c, "a text is not UTF-8");', "return 0;"),
+    Bound("key that is passed over", values("null"), varint(1) + varint(1) + b"\xff" + b"\0", "a text is not UTF-8", "skip",
+          "if (is_map && skip_text(c) < 0) return -1;", "if (is_map && read_size(c, &count) == 0) c->at += count, count = 1;"),
     Bound("size of a block that is passed over", values("long"), varint(-1) + varint(3) + b"\0\2" + b"\0", WRONG_BLOCK, "skip",
           "if (end != NULL && c->at != end)", "if (0)", "skip_items(Cursor *c"),
 ]  # fmt: skip
@@ -255,6 +259,12 @@ def test_a_lone_block():
         pytest.param((node(RECORD, 0, names=(1,), wanted=b"\1"),), TypeError, id="a name that is no text"),
         pytest.param((node(ENUM, names=(b"g",)),), TypeError, id="a symbol that is no text"),
         pytest.param((node(ENUM, names=None),), TypeError, id="no symbols"),
+        pytest.param((node(LONG, style=1),), ValueError, id="a number in a style"),
+        pytest.param(
+            (node(RECORD, 1, 1, names=("a", "a"), wanted=b"\1\1", looked_at=2, style=1), node(LONG)),
+            ValueError,
+            id="a sparse record with two fields of one name",
+        ),
     ],
 )
 def test_what_is_no_program(nodes, error):

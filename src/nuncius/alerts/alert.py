@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, final
 
 from nuncius.alerts.lightcurve import LightCurve
 from nuncius.alerts.origin import Origin
@@ -15,16 +15,17 @@ from nuncius.alerts.times import astropy_time
 from nuncius.errors import NotFoundError, NunciusError, PacketError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from astropy.time import Time
 
     from nuncius.alerts.cutouts import Cutouts
-    from nuncius.alerts.packets import Packet, SchemaLike
+    from nuncius.alerts.packets import Packet, Parts, SchemaLike
     from nuncius.alerts.packets.schemas import WriterSchema
     from nuncius.alerts.sink import Delivery
     from nuncius.alerts.surveys import Reading, Survey
 
+T = TypeVar("T")
 Key: TypeAlias = "tuple[str, int | str] | tuple[str, str | None, int | str]"
 
 
@@ -223,11 +224,15 @@ class Alert:
     @property
     def annotations(self) -> dict[str, dict[str, Any]]:
         """What brokers added (classes, scores, tags, cross-matches), by broker."""
+        return self.annotations_in(self.packet)
+
+    def annotations_in(self, values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Find the annotations in the values of the packet, which may be without their histories."""
         survey = self._known_survey
-        found = dict(survey.annotations(self.packet))
+        found = dict(survey.annotations(values))
         broker = None if self._origin is None else self._origin.broker
         if broker is not None and survey.own_fields:
-            added = {name: self.packet[name] for name in self.packet.keys() - survey.own_fields}
+            added = {name: values[name] for name in values.keys() - survey.own_fields}
             if added:
                 found[broker] = {**found.get(broker, {}), **added}
         return {**found, **(self._annotations or {})}
@@ -298,10 +303,32 @@ class Alert:
             self._reading = survey.read(found)
         return found
 
+    def in_parts(self, keys: frozenset[str]) -> Parts | None:
+        """Decode all but the entries of histories, of which only some fields are; None where that is no gain.
+
+        Raises
+        ------
+        PacketError
+            If the packet is damaged, in an entry or elsewhere.
+        """
+        survey = self._known_survey
+        if self._packet is not None or not survey.reading_fields:
+            return None
+        parts = self._decoding(lambda: self._opened.decode_in_parts(survey.history_lists, keys))
+        if parts is not None and self._reading is None:
+            self._reading = survey.read(parts.values)
+        return parts
+
     def _decoded(self, names: frozenset[str] | None = None) -> dict[str, Any]:
-        """Decode the values named, or all; report damage to the stream."""
+        """Decode the values named, or all."""
+        if names is None:
+            return self._decoding(self._opened.decode)
+        return self._decoding(lambda: self._opened.decode_beginning(names))
+
+    def _decoding(self, decode: Callable[[], T]) -> T:
+        """Decode, and report damage to the stream."""
         try:
-            return self._opened.decode() if names is None else self._opened.decode_beginning(names)
+            return decode()
         except PacketError as error:
             if self._delivery is not None:
                 self._delivery.damaged(self, error)

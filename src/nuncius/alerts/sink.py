@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,21 +21,36 @@ class Delivery(Protocol):
 
 @runtime_checkable
 class AlertSource(Protocol):
-    """Where alerts come from batch by batch, such as a stream.
+    """Where alerts come from batch by batch, such as a stream."""
 
-    A batch counts as finished when the next one is asked for: whoever keeps it must have made it durable before.
-    """
+    def batches(
+        self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
+    ) -> Iterator[Sequence[Alert]]:
+        """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more.
 
-    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
-        """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
+        A batch counts as finished when the next one is asked for. Without `finish` it is when it is acknowledged; then an
+        empty batch comes when there are no more, to ask for what is left.
+        """
+
+    def acknowledge(self, alerts: Any) -> None:
+        """Say, from any thread, that alerts are finished: they are durable."""
 
 
 @runtime_checkable
 class AsyncAlertSource(Protocol):
     """The same for an async stream."""
 
-    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> AsyncIterator[Sequence[Alert]]:
-        """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more."""
+    def batches(
+        self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
+    ) -> AsyncIterator[Sequence[Alert]]:
+        """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more.
+
+        A batch counts as finished when the next one is asked for. Without `finish` it is when it is acknowledged; then an
+        empty batch comes when there are no more, to ask for what is left.
+        """
+
+    def acknowledge(self, alerts: Any) -> None:
+        """Say, from any thread, that alerts are finished: they are durable."""
 
 
 class Sink(Protocol):

@@ -6,67 +6,141 @@ object and are kept point by point; the images are kept beside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from nuncius._core.jsontext import printable
+from nuncius.alerts.cutouts import Cutouts
 from nuncius.alerts.notice import Notice
 from nuncius.alerts.surveys import GENERIC, KNOWN, third_parties
 from nuncius.alerts.surveys.base import entries, number
 from nuncius.alerts.times import mjd_from_jd, possible_mjd, utc_from_tai
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from nuncius.alerts import Alert
+    from nuncius.alerts.packets import Parts
     from nuncius.alerts.surveys import Survey
     from nuncius.archives.language import Document
 
 Keep: TypeAlias = Literal["document", "packet", "measurements"]
 
+_TIMES = ("jd", "mjd", "midpointMjdTai")
+_IMAGE_IDS = ("pid", "subid", "visit")
+_KEY_FIELDS = frozenset(
+    {"candid", "diaForcedSourceId", "diaSourceId", *_TIMES, *_IMAGE_IDS, "fid", "band"}
+)  # that `key_of_entry` looks at
+
 NOTICES = "notices"
 """The catalog of notices."""
 
-_DETECTION_IDS = ("candid", "diaForcedSourceId", "diaSourceId")
-_TIMES = ("jd", "mjd", "midpointMjdTai")
-_IMAGE_IDS = ("pid", "subid", "visit")
 
+class Contents:
+    """What an archive keeps of an alert; the entries of its histories are decoded when they are asked for.
 
-@dataclass(slots=True)
-class HistoryPoint:
-    """One entry of an object's history, with what identifies it.
-
-    Most entries are known from an earlier alert, so the rest is made only when it is asked for.
+    Most of them are known from an earlier alert.
 
     Parameters
     ----------
-    list_name : str
-        The history list.
-    key : str
-        Tells it apart from the other entries of the list.
-    raw : dict
-        As it came.
-    fields : frozenset of str, optional
-        What is kept of it; all by default.
+    alert : Alert or Notice
+        The alert.
+    keep : {"document", "packet", "measurements"}
+        How much of it.
+
+    Attributes
+    ----------
+    values : dict
+        The values of its packet; not those of its histories.
+    histories : dict of str to dict
+        The lists of its history; of each the keys that tell its entries apart, in their order.
+
+    Raises
+    ------
+    PacketError
+        If the packet is damaged.
     """
 
-    list_name: str
-    key: str
-    raw: Document
-    fields: frozenset[str] | None = None
+    __slots__ = ("_alert", "_keep", "_parts", "histories", "values")
+
+    def __init__(self, alert: Alert | Notice, keep: Keep) -> None:
+        self._alert = alert
+        self._keep = keep
+        self.values: Document = {}
+        self.histories: dict[str, dict[str, Any]] = {}
+        self._parts: Parts | None = None
+        if isinstance(alert, Notice):
+            return
+        survey = survey_of(alert)
+        if survey in KNOWN:  # what others look at is not known
+            self._parts = alert.in_parts(_KEY_FIELDS)
+        if self._parts is not None and alert.object_id is not None:
+            self.values = self._parts.values
+            self._note_histories(
+                (name, [(key_of_entry(keys), begin) for begin, keys in self.values.pop(name, None) or ()])
+                for name in survey.history_lists
+            )
+            return
+        self._parts = None
+        self.values = alert.packet
+        if alert.object_id is not None:
+            self._note_histories(
+                (name, [(key_of_entry(raw), raw) for raw in entries(self.values, name)])
+                for name in survey.history_lists
+            )
+
+    def _note_histories(self, found: Iterable[tuple[str, list[tuple[str, Any]]]]) -> None:
+        for name, keyed in found:
+            history = dict(keyed)
+            if len(history) < len(keyed):  # of entries with one key the first one counts
+                history |= dict(reversed(keyed))
+            if history:
+                self.histories[name] = history
 
     @property
-    def mjd(self) -> float | None:
-        """Modified Julian Date in UTC."""
-        return _mjd(self.raw)
+    def document(self) -> Document:
+        """The document of the alert, without coordinates and images.
+
+        The histories are left out where the alert has an object, to which they then belong. A notice is kept whole, with
+        its values below `packet`.
+        """
+        alert = self._alert
+        if isinstance(alert, Notice):
+            about = ("id", "kind", "time", "ra", "dec", "radius_deg", "skymap", "text", "is_test", "packet")
+            return {name: getattr(alert, name) for name in about}
+        survey = survey_of(alert)
+        leave_out = {*survey.cutout_fields}
+        if alert.object_id is not None:
+            leave_out |= {*survey.history_lists}
+        document = {name: value for name, value in self.values.items() if name not in leave_out}
+        return _measurements(document, survey) if self._keep == "measurements" else document
 
     @property
-    def values(self) -> Document:
-        """Its values without those that are missing, as Kowalski keeps them."""
-        values = {name: value for name, value in self.raw.items() if value is not None}
-        if self.fields is None:
-            return values
-        return {name: value for name, value in values.items() if name in self.fields}
+    def annotations(self) -> dict[str, dict[str, Any]]:
+        """What brokers added, by broker."""
+        return (
+            self._alert.annotations
+            if isinstance(self._alert, Notice)
+            else self._alert.annotations_in(self.values)
+        )
+
+    @property
+    def cutouts(self) -> Cutouts:
+        """The images."""
+        return Cutouts() if isinstance(self._alert, Notice) else survey_of(self._alert).cutouts(self.values)
+
+    def entry(self, list_name: str, key: str) -> Document:
+        """Return an entry of a history without the values that are missing, as Kowalski keeps them."""
+        found: Any = self.histories[list_name][key]
+        if self._parts is not None:
+            found = self._parts.entry(list_name, found)
+        elif None in found.values():
+            found = {name: value for name, value in found.items() if value is not None}
+        document: Document = found
+        if self._keep != "measurements" or isinstance(self._alert, Notice):
+            return document
+        fields = survey_of(self._alert).measurement_fields
+        return {name: value for name, value in document.items() if name in fields}
 
 
 def survey_of(alert: Alert) -> Survey:
@@ -97,36 +171,6 @@ def survey_of_catalog(catalog: str) -> Survey:
     stem = catalog.removesuffix("_aux").removesuffix("_alerts")
     found = next((survey for survey in KNOWN if survey.catalog_prefix == stem), None)
     return found or next((survey for survey in third_parties() if survey.catalog_prefix == stem), GENERIC)
-
-
-def document_of(alert: Alert | Notice, keep: Keep) -> Document:
-    """Make the document of an alert, without coordinates and images.
-
-    The histories are left out where the alert has an object, to which they then belong. A notice is kept whole, with
-    its values below `packet`.
-    """
-    if isinstance(alert, Notice):
-        about = ("id", "kind", "time", "ra", "dec", "radius_deg", "skymap", "text", "is_test", "packet")
-        return {name: getattr(alert, name) for name in about}
-    survey = survey_of(alert)
-    leave_out = {*survey.cutout_fields}
-    if alert.object_id is not None:
-        leave_out |= {*survey.history_lists}
-    document = {name: value for name, value in alert.packet.items() if name not in leave_out}
-    return _measurements(document, survey) if keep == "measurements" else document
-
-
-def history_of(alert: Alert | Notice, keep: Keep) -> list[HistoryPoint]:
-    """List the entries of the histories in an alert of a known object."""
-    if isinstance(alert, Notice):
-        return []
-    survey = survey_of(alert)
-    fields = survey.measurement_fields if keep == "measurements" else None
-    return [
-        HistoryPoint(list_name, _identity(raw), raw, fields)
-        for list_name in survey.history_lists
-        for raw in entries(alert.packet, list_name)
-    ]
 
 
 def coordinates_of(positions: Sequence[tuple[float | None, float | None]]) -> list[Document | None]:
@@ -187,7 +231,8 @@ def _measurements(document: Document, survey: Survey) -> Document:
     return reduced if fields else document
 
 
-def _mjd(raw: Document) -> float | None:
+def mjd_of_entry(raw: Document) -> float | None:
+    """Return the Modified Julian Date in UTC of an entry of a history, None without a possible one."""
     jd = number(raw.get("jd"))
     if jd is not None:
         return mjd_from_jd(jd)
@@ -195,17 +240,29 @@ def _mjd(raw: Document) -> float | None:
     return possible_mjd(mjd) if mjd is not None else utc_from_tai(number(raw.get("midpointMjdTai")))
 
 
-def _identity(raw: Document) -> str:
-    """Tell entries of one history list apart: by their own id, else by time, image and filter."""
-    own = _first(raw, _DETECTION_IDS)
-    if own is not None:
+def key_of_entry(raw: Document) -> str:
+    """Return what tells an entry of a history apart from others of the list: its own id, else time, image and filter.
+
+    It is printable and one line.
+    """
+    # Written out, for this is done for each entry of each alert.
+    get = raw.get
+    own = get("candid")
+    if own is None and (own := get("diaForcedSourceId")) is None:
+        own = get("diaSourceId")
+    if own.__class__ is int:
         return str(own)
-    when, image = _first(raw, _TIMES), _first(raw, _IMAGE_IDS)
-    return f"{'' if when is None else repr(when)}/{raw.get('fid', raw.get('band', ''))}/{'' if image is None else image}"
+    if own is None:
+        when, image = _first(raw, _TIMES), _first(raw, _IMAGE_IDS)
+        band = get("fid", get("band", ""))
+        key = f"{'' if when is None else repr(when)}/{band}/{'' if image is None else image}"
+    else:
+        key = str(own)
+    return key if key.isascii() and "\n" not in key else printable(key).replace("\n", "\\n")
 
 
 def _first(raw: Document, names: tuple[str, ...]) -> Any:
-    """Return the first of some values that is there. A loop, for this is done for each entry of each alert."""
+    """Return the first of some values that is there."""
     for name in names:
         value = raw.get(name)
         if value is not None:

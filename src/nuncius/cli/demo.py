@@ -199,7 +199,13 @@ class _Published:
         self._publisher = publisher
         self._night = night
 
-    def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> Iterator[Sequence[Alert]]:
+    def acknowledge(self, alerts: Sequence[Alert]) -> None:
+        """See `nuncius.alerts.sink.AlertSource`."""
+        self._stream.acknowledge(alerts)
+
+    def batches(
+        self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
+    ) -> Iterator[Sequence[Alert]]:
         """See `nuncius.alerts.sink.AlertSource`: acknowledged only after it was archived."""
         while True:
             batch: list[Alert] = []
@@ -207,7 +213,8 @@ class _Published:
                 batch.append(alert)
             if batch:
                 yield batch
-                self._stream.acknowledge(batch)
+                if finish:
+                    self._stream.acknowledge(batch)
             elif not self._publisher.is_alive() and (
                 self._night.failures or self._stream.stats().received >= self._night.published
             ):

@@ -73,7 +73,9 @@ class AsyncStream:
             raise StopAsyncIteration
         return alerts[0]
 
-    async def batches(self, n: int = 500, timeout_s: float | None = 1.0) -> AsyncIterator[list[Alert]]:
+    async def batches(
+        self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
+    ) -> AsyncIterator[list[Alert]]:
         """Give lists of alerts.
 
         Parameters
@@ -82,18 +84,26 @@ class AsyncStream:
             The most alerts in a batch.
         timeout_s : float, optional
             How long to wait for more after the first alert of a batch; None waits until `n` are there.
+        finish : bool
+            Whether a batch is finished when the next one is asked for, as everywhere. If not, it is when you `acknowledge`
+            it, so that you may still be at work on it when you take the next.
 
         Yields
         ------
         list of Alert
-            Never empty. The batch is finished when the next one is asked for.
+            Never empty; but without `finish` an empty one asks for what is left when no more will come, and who comes back
+            after it has finished all.
         """
         if n < 1:
             raise ConfigurationError(f"n={n}: a batch holds at least one alert")
         n = min(n, self._engine.rules.max_unacknowledged)
         while True:
-            batch = await self._next(1, None)
+            batch = await self._next(1, None, finish=finish)
             if not batch:
+                if self._over:
+                    return
+                yield batch
+                await self._next(1, None)
                 return
             deadline = None if timeout_s is None else time.monotonic() + timeout_s
             while len(batch) < n:
@@ -244,15 +254,18 @@ class AsyncStream:
 
     # Parts ---------------------------------------------------------------------------------------------------------
 
-    async def _next(self, n: int, timeout_s: float | None) -> list[Alert]:
+    async def _next(self, n: int, timeout_s: float | None, *, finish: bool = True) -> list[Alert]:
         """Finish what was handed out, and wait for the next alerts; an empty list after the time or at the end."""
         if self._over:
             return []
-        self._engine.finish_in_hand()
+        if finish:
+            self._engine.finish_in_hand()
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             alerts = self._engine.take(n)
             if alerts is None:
+                if not finish and not self._engine.is_finished:
+                    return []
                 self._over = True
                 # By hand, the last alerts may be acknowledged after the loop: then the block or `close` ends the stream.
                 if self._engine.rules.acknowledge != "manual" or self._engine.is_finished:

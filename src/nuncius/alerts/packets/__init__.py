@@ -20,7 +20,16 @@ from nuncius.errors import MissingExtraError, PacketError, SchemaError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Packet", "SchemaLike", "SchemaSource", "WriterSchema", "as_source", "open_packet", "open_packets"]
+__all__ = [
+    "Packet",
+    "Parts",
+    "SchemaLike",
+    "SchemaSource",
+    "WriterSchema",
+    "as_source",
+    "open_packet",
+    "open_packets",
+]
 
 # What fastavro, zlib and bson raise on damaged bytes.
 _DECODING_FAULTS = (
@@ -88,10 +97,7 @@ class Packet:
         elif (schema := self._written_with) is not None:
             block = self._record()
             values, end = decode_datum(block, schema)
-            if end != len(block):
-                raise PacketError(
-                    f"{len(block) - end} bytes are left over behind the record", position=f"byte {end}"
-                )
+            _check_end(block, end)
         else:
             values = _decode_bson(self._body)
         if not isinstance(values, dict):
@@ -120,6 +126,25 @@ class Packet:
             values = decode_datum(self._record(), schema.beginning(names))[0]
         return values
 
+    def decode_in_parts(self, lists: tuple[str, ...], keys: frozenset[str]) -> Parts | None:
+        """Decode all but the entries of long lists, of which it gives the `keys`; None where that is no gain.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are damaged, in an entry or elsewhere.
+        """
+        schema = self._written_with
+        programs = (
+            schema.programs_in_parts(lists, keys) if schema is not None and self._values is None else None
+        )
+        if schema is None or programs is None:
+            return None
+        record = self._record()
+        values, end = _run(programs[0], record, schema, 0)
+        _check_end(record, end)
+        return Parts(values, record, programs[1])
+
     def content(self) -> tuple[bytes, bytes]:
         """Return what carries the values: a digest of the schema, and the bytes written with it.
 
@@ -143,6 +168,26 @@ class Packet:
             if count:
                 return block
         raise PacketError("the container holds no record")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The values of a packet without the entries of its long lists, which are decoded one by one when they are asked for.
+
+    Parameters
+    ----------
+    values : dict
+        The values; of the lists pairs: the byte where an entry begins, and its keys.
+    """
+
+    values: dict[str, Any]
+    _record: bytes
+    _programs: dict[str, Any]
+
+    def entry(self, list_name: str, begin: int) -> dict[str, Any]:
+        """Return the entry that begins there, without what is null."""
+        found: dict[str, Any] = self._programs[list_name].decode(self._record, begin)[0]
+        return found
 
 
 def open_packet(raw: bytes, schema: SchemaLike = None) -> Packet:
@@ -239,6 +284,13 @@ def _run(program: Any, data: bytes, schema: WriterSchema, begin: int) -> tuple[A
     except _DECODING_FAULTS as error:
         raise _misfit(error, schema) from error
     return found
+
+
+def _check_end(record: bytes, end: int) -> None:
+    if end != len(record):
+        raise PacketError(
+            f"{len(record) - end} bytes are left over behind the record", position=f"byte {end}"
+        )
 
 
 def _misfit(error: Exception, schema: WriterSchema) -> PacketError:

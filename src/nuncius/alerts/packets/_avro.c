@@ -32,6 +32,8 @@ enum kind {
 typedef struct {
     int kind;
     int repeats;             /* of a record: whether two fields have one name */
+    int style;               /* of an array 1: its items are pairs of the byte where one begins and its value;
+                                of a record 1: fields that are null are left out */
     Py_ssize_t count;        /* how many children; of an enum, how many symbols */
     Py_ssize_t *children;    /* numbers of nodes */
     unsigned char *wanted;   /* of a record: the fields whose values are made */
@@ -134,6 +136,24 @@ static void note_name(Cursor *c, PyObject *name) {
 
 static int skip(Cursor *c, Py_ssize_t number);
 
+/* Pass over a text, and see that it is one: who passes over a value may never decode it. */
+static int skip_text(Cursor *c) {
+    Py_ssize_t size, plain = 0;
+    if (read_size(c, &size) < 0) return -1;
+    while (plain < size && c->at[plain] < 0x80) plain++;
+    if (plain < size) {
+        PyObject *text = PyUnicode_DecodeUTF8((const char *)c->at, size, NULL);
+        if (text == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) return -1;
+            PyErr_Clear();
+            return fail(c, "a text is not UTF-8");
+        }
+        Py_DECREF(text);
+    }
+    c->at += size;
+    return 0;
+}
+
 static int skip_items(Cursor *c, const Node *node) {
     const Node *item = &c->nodes[node->children[0]];
     Py_ssize_t is_map = node->kind == MAP;
@@ -146,11 +166,7 @@ static int skip_items(Cursor *c, const Node *node) {
             c->at += count * item->fixed; /* read_block has seen that they are there */
         } else {
             for (Py_ssize_t i = 0; i < count; i++) {
-                Py_ssize_t size;
-                if (is_map) {
-                    if (read_size(c, &size) < 0) return -1;
-                    c->at += size;
-                }
+                if (is_map && skip_text(c) < 0) return -1;
                 if (skip(c, node->children[0]) < 0) return -1;
             }
         }
@@ -176,10 +192,11 @@ static int skip(Cursor *c, Py_ssize_t number) {
         if (read_long(c, &value) < 0) return -1;
         return value < 0 || value >= node->count ? fail(c, "a symbol is not one of its type") : 0;
     case BYTES:
-    case STRING:
         if (read_size(c, &size) < 0) return -1;
         c->at += size;
         return 0;
+    case STRING:
+        return skip_text(c);
     default:
         break;
     }
@@ -258,7 +275,9 @@ static PyObject *decode_array(Cursor *c, const Node *node) {
         if (read_block(c, item, 0, &count, &end) < 0) goto error;
         if (count == 0) return list;
         for (Py_ssize_t i = 0; i < count; i++) {
+            Py_ssize_t begin = (Py_ssize_t)(c->at - c->begin);
             PyObject *value = decode(c, node->children[0]);
+            if (value != NULL && node->style) value = Py_BuildValue("(nN)", begin, value);
             if (value == NULL) goto error;
             int status = PyList_Append(list, value);
             Py_DECREF(value);
@@ -299,7 +318,7 @@ error:
 static PyObject *decode_record(Cursor *c, const Node *node) {
     if (take(c, node->count) < 0) return NULL;
     /* A copy of a full dict is quicker than one that grows, and holds the nulls already. */
-    PyObject *dict = PyDict_Copy(node->blank);
+    PyObject *dict = node->style ? PyDict_New() : PyDict_Copy(node->blank);
     if (dict == NULL) return NULL;
     for (Py_ssize_t i = 0; i < node->looked_at; i++) {
         Py_ssize_t child = node->children[i];
@@ -448,12 +467,12 @@ static int fill_names(Node *node, PyObject *names, PyObject *wanted) {
     return 0;
 }
 
-/* One node: (kind, children, names, wanted, looked_at, fixed, least, convert, schema). */
+/* One node: (kind, children, names, wanted, looked_at, fixed, least, convert, schema, style). */
 static int fill_node(Node *node, PyObject *item, Py_ssize_t nodes) {
     PyObject *children, *names, *wanted, *convert, *schema;
     if (!PyTuple_Check(item)) { PyErr_SetString(PyExc_TypeError, "a node is a tuple"); return -1; }
-    if (!PyArg_ParseTuple(item, "iO!O!OnnnOO", &node->kind, &PyTuple_Type, &children, &PyTuple_Type, &names,
-                          &wanted, &node->looked_at, &node->fixed, &node->least, &convert, &schema))
+    if (!PyArg_ParseTuple(item, "iO!O!OnnnOOi", &node->kind, &PyTuple_Type, &children, &PyTuple_Type, &names,
+                          &wanted, &node->looked_at, &node->fixed, &node->least, &convert, &schema, &node->style))
         return -1;
     /* Jumps over many values rely on these sizes: one that doesn't vary is its own least. */
     if (node->kind < 0 || node->kind >= KINDS || node->fixed < -1 || node->least < 0 ||
@@ -477,6 +496,10 @@ static int fill_node(Node *node, PyObject *item, Py_ssize_t nodes) {
     }
     if (node->kind == FIXED && node->fixed < 0) {
         PyErr_SetString(PyExc_ValueError, "a fixed type has a size");
+        return -1;
+    }
+    if (node->style && (node->kind == RECORD ? node->repeats : node->kind != ARRAY)) {
+        PyErr_SetString(PyExc_ValueError, "a node can't have this style");
         return -1;
     }
     if (node->kind == UNION) node->count = count;

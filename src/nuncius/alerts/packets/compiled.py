@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
 
 _PRIMITIVES = {"null": 0, "boolean": 1, "int": 2, "long": 2, "float": 3, "double": 4, "bytes": 5, "string": 6}
@@ -57,6 +58,42 @@ def program_of(schema: Any, names: frozenset[str] | None = None) -> Any:
         return None
 
 
+def programs_in_parts(
+    schema: Any, lists: tuple[str, ...], keys: frozenset[str]
+) -> tuple[Any, dict[str, Any]] | None:
+    """Make programs that leave the entries of long lists undecoded.
+
+    Parameters
+    ----------
+    schema : object
+        As fastavro has parsed it.
+    lists : tuple of str
+        Fields of the record that are lists of records.
+    keys : frozenset of str
+        The fields of their entries that are decoded nevertheless.
+
+    Returns
+    -------
+    (Program, dict of str to Program) or None
+        The first gives all values, but of each list pairs: the byte where an entry begins, and its `keys`. The others
+        decode an entry from there, without what is null. None where there is no compiled decoder, or where passing over
+        an entry is not enough to know that it can be decoded.
+    """
+    module = decoder()
+    if module is None or not isinstance(schema, dict) or schema.get("type") != "record":
+        return None
+    compiler = _Compiler(marked=dict.fromkeys(lists, keys))
+    try:
+        whole = module.Program(compiler.compile(schema, None))
+        entries = {
+            name: module.Program(_Compiler(definitions=compiler.definitions, sparse=True).compile(item, None))
+            for name, item in compiler.items.items()
+        }
+    except _UnknownError:
+        return None
+    return whole, entries
+
+
 class _UnknownError(Exception):
     """Something in a schema that only fastavro knows."""
 
@@ -64,12 +101,21 @@ class _UnknownError(Exception):
 class _Compiler:
     """Makes the nodes of one schema."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        marked: Mapping[str, frozenset[str]] | None = None,
+        definitions: dict[str, Any] | None = None,
+        *,
+        sparse: bool = False,
+    ) -> None:
         from fastavro.read import LOGICAL_READERS
 
+        self.items: dict[str, Any] = {}  # the types of what the marked lists hold
+        self.definitions: dict[str, Any] = definitions or {}
+        self._marked = marked or {}
+        self._sparse = sparse
         self._converters = LOGICAL_READERS
         self._nodes: list[Any] = []
-        self._definitions: dict[str, Any] = {}
         self._known: dict[tuple[str, frozenset[str] | None], int] = {}
 
     def compile(self, schema: Any, names: frozenset[str] | None) -> tuple[Any, ...]:
@@ -84,7 +130,7 @@ class _Compiler:
                 self._define(branch)
         elif isinstance(schema, dict):
             if schema.get("type") in {"record", "error", "enum", "fixed"}:
-                self._definitions[schema["name"]] = schema
+                self.definitions[schema["name"]] = schema
             for key in ("type", "items", "values"):
                 self._define(schema.get(key))
             for item in schema.get("fields", ()):
@@ -95,9 +141,9 @@ class _Compiler:
         if isinstance(schema, str):
             if schema in _PRIMITIVES:
                 return self._add(_PRIMITIVES[schema], *_SIZES.get(_PRIMITIVES[schema], (-1, 1)))
-            if schema not in self._definitions:
+            if schema not in self.definitions:
                 raise _UnknownError(schema)
-            return self._node(self._definitions[schema], names)
+            return self._node(self.definitions[schema], names)
         if isinstance(schema, list):
             return self._union(schema, names)
         kind, name = schema["type"], schema.get("name")
@@ -139,12 +185,18 @@ class _Compiler:
 
     def _record(self, schema: Any, names: frozenset[str] | None, *, stops: bool) -> int:
         number = self._reserve()
-        self._known[schema["name"], names] = number
+        marked = self._marked if number == 0 else {}
+        if not marked:  # a record that contains itself has no marks within
+            self._known[schema["name"], names] = number
         fields = schema["fields"]
         wanted = [_below(item["name"], names) for item in fields]
         children = tuple(
-            self._node(item["type"], below or None) for item, below in zip(fields, wanted, strict=True)
+            self._marked_list(item) if item["name"] in marked else self._node(item["type"], below or None)
+            for item, below in zip(fields, wanted, strict=True)
         )
+        style = int(self._sparse and number == 0)
+        if (style or marked) and len({item["name"] for item in fields}) < len(fields):
+            raise _UnknownError("two fields of one name")
         sizes = [self._nodes[child][5] if self._nodes[child] else -1 for child in children]
         looked_at = len(fields)
         if stops:
@@ -158,7 +210,42 @@ class _Compiler:
             names=tuple(item["name"] for item in fields),
             wanted=bytes(below is not None for below in wanted),
             looked_at=looked_at,
+            style=style,
         )
+
+    def _marked_list(self, field: Any) -> int:
+        """Add the nodes of a list whose entries are not decoded: an array of plain records, or null."""
+        kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        number = self._reserve() if isinstance(field["type"], list) else -1
+        children = []
+        for kind in kinds:
+            if kind == "null":
+                children.append(self._node("null", None))
+                continue
+            if not isinstance(kind, dict) or kind.get("type") != "array":
+                raise _UnknownError(field["name"])
+            item = (
+                self.definitions.get(kind["items"], {}) if isinstance(kind["items"], str) else kind["items"]
+            )
+            if item.get("type") != "record" or not all(
+                self._is_plain(part["type"]) for part in item["fields"]
+            ):
+                raise _UnknownError(field["name"])
+            self.items[field["name"]] = item
+            array = self._reserve()
+            entry = self._node(item, self._marked[field["name"]])
+            children.append(self._put(array, _ARRAY, -1, 1, children=(entry,), style=1))
+        if number < 0:
+            return children[0]
+        return self._put(number, _UNION, -1, 1 + min(map(self._least, children)), children=tuple(children))
+
+    def _is_plain(self, kind: Any) -> bool:
+        """Tell whether bytes that were passed over as of this type can be decoded and written as JSON."""
+        if isinstance(kind, list):
+            return all(self._is_plain(branch) for branch in kind)
+        if isinstance(kind, dict):
+            return self._converter(kind) is None and self._is_plain(kind["type"])
+        return kind in _PRIMITIVES
 
     def _least(self, child: int) -> int:
         """Return the least size of a value; of a record that is still being made, and so contains itself, 0."""
@@ -184,8 +271,9 @@ class _Compiler:
         looked_at: int = 0,
         convert: Any = None,
         schema: Any = None,
+        style: int = 0,
     ) -> int:
-        self._nodes[number] = (kind, children, names, wanted, looked_at, fixed, least, convert, schema)
+        self._nodes[number] = (kind, children, names, wanted, looked_at, fixed, least, convert, schema, style)
         return number
 
 

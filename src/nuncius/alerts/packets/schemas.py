@@ -17,10 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from nuncius.alerts.packets.compiled import program_of
+from nuncius.alerts.packets.compiled import program_of, programs_in_parts
 from nuncius.errors import ConfigurationError, SchemaError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 MAX_DEPTH = 64
 """How deep a schema may nest; those of today's surveys reach 6."""
@@ -62,13 +65,20 @@ class WriterSchema:
     digest: bytes = field(repr=False)
     _clean: Any = field(repr=False, compare=False)
     _beginnings: dict[frozenset[str], WriterSchema] = field(default_factory=dict, repr=False, compare=False)
-    _programs: dict[frozenset[str] | None, Any] = field(default_factory=dict, repr=False, compare=False)
+    _programs: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def program(self, names: frozenset[str] | None = None) -> Any:
         """Return the program for the compiled decoder, for all fields or for those named; None if there is none."""
         if names not in self._programs:
             self._programs[names] = program_of(self.parsed, names)
         return self._programs[names]
+
+    def programs_in_parts(self, lists: tuple[str, ...], keys: frozenset[str]) -> Any:
+        """Return the programs that leave the entries of long lists undecoded; None if there are none."""
+        key = (*lists, keys)
+        if key not in self._programs:
+            self._programs[key] = programs_in_parts(self.parsed, lists, keys)
+        return self._programs[key]
 
     def beginning(self, names: frozenset[str]) -> WriterSchema:
         """Return the schema cut off behind the last of the fields named.

@@ -80,12 +80,15 @@ class AsyncEmbeddedArchive(AsyncArchive):
         keep = _checked(keep)
         report = IngestReport()
         begin = time.monotonic()
+        batches = ingest.AsyncBatches(alerts)
+        keeper = ingest.Keeper(self._database, keep, cutouts=cutouts, report=report, durable=batches.finish)
         with progress_bar("archived", wanted=progress) as advance:
-            async for batch in ingest.AsyncBatches(alerts):
-                await self._driver.run(
-                    calling(ingest.write, self._database, batch, keep, cutouts=cutouts, report=report)
-                )
-                advance(len(batch))
+            try:
+                async for batch in batches:
+                    await self._driver.run(calling(keeper.write, batch))
+                    advance(len(batch))
+            finally:  # whatever happens, nothing goes on behind the caller's back
+                await self._driver.run(calling(keeper.flush))
         report.seconds = time.monotonic() - begin
         return report
 

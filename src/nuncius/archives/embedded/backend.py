@@ -205,7 +205,10 @@ class EmbeddedBackend(Backend):
                 catalogs[name] = {
                     "alerts": alerts,
                     "objects": objects,
-                    "history_points": ask(f"SELECT count(*) FROM {quoted(f'{name}:points')}").fetchone()[0],
+                    "history_points": ask(
+                        f"SELECT total(length(point) - length(replace(point, char(10), '')) + 1) "
+                        f"FROM {quoted(f'{name}:points')}"
+                    ).fetchone()[0],
                     "revisions": ask(f"SELECT count(*) FROM {quoted(f'{name}:revisions')}").fetchone()[0],
                     "first_mjd": first,
                     "last_mjd": last,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nuncius._core.when import duration_s, unix_s
 from nuncius.archives.embedded import query
 from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.histories import prune_histories
 from nuncius.archives.language import Projection
 from nuncius.errors import ConfigurationError, StorageError
 
@@ -41,7 +42,7 @@ def prune(database: Database, older_than: Any) -> int:
             old = f"SELECT id FROM {quoted(name)} WHERE mjd < ?"
             for part in ("images", "revisions"):
                 connection.execute(f"DELETE FROM {quoted(f'{name}:{part}')} WHERE alert IN ({old})", (limit,))
-            connection.execute(f"DELETE FROM {quoted(f'{name}:points')} WHERE mjd < ?", (limit,))
+            prune_histories(connection, name, limit)
             deleted += connection.execute(f"DELETE FROM {quoted(name)} WHERE mjd < ?", (limit,)).rowcount
     return deleted
 

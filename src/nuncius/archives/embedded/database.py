@@ -9,14 +9,15 @@ import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nuncius.archives.embedded.layout import CATALOG_TABLES, REFERENCE_INDEXES, REFERENCE_TABLE, VERSION
 from nuncius.errors import ConfigurationError, DeadlineError, NotFoundError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from nuncius.errors import NunciusError
 
@@ -302,7 +303,10 @@ class Database:
                 for (name,) in connection.execute(
                     "SELECT name FROM catalogs WHERE kind = 'alerts'"
                 ).fetchall():
+                    points = quoted(f"{name}:points")
                     connection.execute(f"ALTER TABLE {quoted(name)} ADD COLUMN in_packet TEXT")
+                    connection.execute(f"ALTER TABLE {points} ADD COLUMN last_mjd REAL")
+                    connection.execute(f"UPDATE {points} SET last_mjd = mjd")
             connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
             connection.execute("COMMIT")
         except BaseException:
@@ -398,6 +402,23 @@ def _refuse_network_file_system(path: Path) -> None:
             f"{path} lies on a network file system ({kind}), where SQLite can lose data when several programs use the "
             "file. Keep the archive on a local disk and copy it with `nuncius archive backup`",
             position=str(path),
+        )
+
+
+def insert_rows(
+    connection: sqlite3.Connection, table: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Insert rows of values of the named columns, within a transaction; those that a table has already stay.
+
+    Many rows stand in one statement, because at each of its ends Python's lock changes hands between two threads.
+    """
+    mark = f"({', '.join('?' * len(names))})"
+    at_once = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(names)
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        connection.execute(
+            f"INSERT OR IGNORE INTO {quoted(table)} ({', '.join(names)}) VALUES {', '.join([mark] * len(some))}",
+            [*chain.from_iterable(some)],
         )
 
 

@@ -7,14 +7,14 @@ import itertools
 import json
 import time
 from concurrent.futures import wait
-from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from nuncius._core.jsontext import from_text, to_text
 from nuncius.alerts import Alert, Notice
-from nuncius.alerts.sink import AlertSource
+from nuncius.alerts.sink import AlertSource, AsyncAlertSource
 from nuncius.archives.documents import survey_of_catalog
-from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.database import insert_rows, quoted
+from nuncius.archives.embedded.histories import POINT_COLUMNS
 from nuncius.archives.embedded.preparing import Preparation
 from nuncius.archives.embedded.reports import IngestReport
 from nuncius.archives.embedded.rows import as_image, read_images
@@ -23,21 +23,19 @@ from nuncius.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.database import Database
-    from nuncius.archives.embedded.preparing import AlertRow, PointRow, Prepared
-
-T = TypeVar("T")
+    from nuncius.archives.embedded.preparing import AlertRow, Prepared
 
 _BATCH = 500
-_TRANSACTION_BYTES = 16 << 20
-_ROWS = 100  # in one statement
+_TRANSACTION_BYTES = 40 << 20
 
 
 class Batches:
-    """Alerts in batches; a stream's batch is acknowledged when the next one is asked for.
+    """Alerts in batches, not yet finished where they come from.
 
     Parameters
     ----------
@@ -48,9 +46,14 @@ class Batches:
     def __init__(self, alerts: Any) -> None:
         self._alerts = alerts
 
+    def finish(self, alerts: Sequence[Alert | Notice]) -> None:
+        """Acknowledge alerts that are on the disk."""
+        if isinstance(self._alerts, (AlertSource, AsyncAlertSource)):
+            self._alerts.acknowledge(alerts)
+
     def __iter__(self) -> Iterator[Sequence[Alert]]:
         if isinstance(self._alerts, AlertSource):
-            yield from self._alerts.batches(_BATCH, 1.0)
+            yield from self._alerts.batches(_BATCH, 1.0, finish=False)
             return
         rest = iter(self._alerts)
         while batch := list(itertools.islice(rest, _BATCH)):
@@ -68,7 +71,7 @@ class AsyncBatches(Batches):
 
     async def __aiter__(self) -> AsyncIterator[Sequence[Alert]]:
         if hasattr(self._alerts, "__aiter__"):
-            async for batch in self._alerts.batches(_BATCH, 1.0):
+            async for batch in self._alerts.batches(_BATCH, 1.0, finish=False):
                 yield batch
             return
         batches = iter(self)
@@ -76,40 +79,77 @@ class AsyncBatches(Batches):
             yield batch
 
 
-def write(
-    database: Database, alerts: Sequence[Alert | Notice], keep: Keep, *, cutouts: bool, report: IngestReport
-) -> None:
-    """Write one batch; it is on the disk when this returns.
+class Keeper:
+    """Keeps alerts in transactions of a bounded size.
 
-    A large batch is written in several transactions: a thread of the database's own writes one while the rows of the next
-    are made here. Python needs its own lock for the latter alone, so two cores share the work.
+    A thread of the database's own writes one of them while the rows of the next are made by whoever calls. Python needs
+    its own lock for the latter alone, so two cores share the work.
 
-    Raises
-    ------
-    StorageError
-        If it can't be written; then nothing of the transaction at hand is in the archive, and nothing that came after.
+    Parameters
+    ----------
+    database, keep, cutouts
+        As for `EmbeddedArchive.ingest`.
+    report : IngestReport
+        Where it is counted what was done.
+    durable : callable
+        Is called, in the database's thread, with alerts that are on the disk now or can't be read.
     """
-    with database.errors():
-        preparation = Preparation(database.connection, database.catalogs(), keep, cutouts=cutouts)
-        first, *others = _pieces(alerts)
-        prepared = preparation(first, report)
-        if not others:
-            _enter(database, prepared, report)
-            return
-        writer = database.writer
-        for piece in (*others, ()):  # beside the last transaction nothing is left to be made
-            under_way = writer.submit(_enter, database, prepared, report)
-            try:
-                prepared = preparation(piece, report)
-            finally:
-                wait([under_way])  # whatever happens, nothing goes on behind the caller's back
+
+    def __init__(
+        self,
+        database: Database,
+        keep: Keep,
+        *,
+        cutouts: bool,
+        report: IngestReport,
+        durable: Callable[[Sequence[Alert | Notice]], None] | None = None,
+    ) -> None:
+        self._database = database
+        self._preparation = Preparation(database, keep, cutouts=cutouts)
+        self._report = report
+        self._durable = durable
+        self._under_way: Future[None] | None = None
+
+    def write(self, alerts: Sequence[Alert | Notice]) -> None:
+        """Begin to write alerts; all but the last transaction is on the disk when this returns. None at all flushes.
+
+        Raises
+        ------
+        StorageError
+            If something can't be written, perhaps of an earlier call; then nothing of its transaction is in the archive,
+            and nothing that came after.
+        """
+        if not alerts:
+            self.flush()
+        with self._database.errors():
+            for piece in _pieces(alerts):
+                prepared = self._preparation(piece, self._report)
+                self.flush()
+                self._under_way = self._database.writer.submit(self._enter, prepared, piece)
+
+    def flush(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises
+        ------
+        StorageError
+            If the last transaction can't be written.
+        """
+        if self._under_way is not None:
+            wait([self._under_way])  # an interruption here leaves it under way, to be waited for once more
+            under_way, self._under_way = self._under_way, None
             under_way.result()
+
+    def _enter(self, prepared: Prepared, alerts: Sequence[Alert | Notice]) -> None:
+        _enter(self._database, prepared, self._report)
+        if self._durable is not None:
+            self._durable(alerts)
 
 
 def _pieces(alerts: Sequence[Alert | Notice]) -> Sequence[Sequence[Alert | Notice]]:
     """Divide a batch into parts that are written in one transaction each."""
-    pieces: list[list[Alert | Notice]] = [[]]
-    size = 0
+    pieces: list[list[Alert | Notice]] = []
+    size = _TRANSACTION_BYTES
     for alert in alerts:
         if size >= _TRANSACTION_BYTES:
             pieces.append([])
@@ -128,7 +168,7 @@ def _enter(database: Database, prepared: Prepared, report: IngestReport) -> None
             if catalog not in known:
                 database.create_catalog(catalog)
             _enter_alerts(connection, catalog, rows, counts)
-            _enter_points(connection, catalog, prepared.points[catalog])
+            insert_rows(connection, f"{catalog}:points", POINT_COLUMNS, prepared.points.get(catalog, ()))
         share_loci(connection, known | prepared.rows.keys(), prepared.rows)
     # Counted only now: a transaction that was undone has done nothing.
     report.received += prepared.received
@@ -152,10 +192,8 @@ class ArchiveSink:
     """
 
     def __init__(self, database: Database, keep: Keep, *, cutouts: bool) -> None:
-        self._database = database
-        self._keep = keep
-        self._cutouts = cutouts
         self.report = IngestReport()
+        self._keeper = Keeper(database, keep, cutouts=cutouts, report=self.report)
 
     def write(self, items: Sequence[Alert | Notice]) -> None:
         """Keep a batch; it is on the disk when this returns.
@@ -165,7 +203,8 @@ class ArchiveSink:
         StorageError
             If it can't be written. What is there of it already changes nothing when it comes again.
         """
-        write(self._database, items, self._keep, cutouts=self._cutouts, report=self.report)
+        self._keeper.write(items)
+        self._keeper.flush()
 
     def close(self) -> None:
         """Nothing to do: the archive stays open."""
@@ -175,22 +214,32 @@ def _enter_alerts(
     connection: sqlite3.Connection, catalog: str, rows: Sequence[AlertRow], counts: IngestReport
 ) -> None:
     """Insert rows; of an alert that is known see whether it is another version."""
-    for some in _parts(rows, _ROWS):
-        values = [
-            (row.id, *_columns(row), json.dumps(row.annotations) if row.annotations else None) for row in some
-        ]
-        statement = (
-            f"INSERT INTO {quoted(catalog)} (_id, {', '.join(_COLUMNS)}, annotations) VALUES {_marks(values)} "
-            "ON CONFLICT (_id) DO NOTHING RETURNING _id, id"
+    table, ids = quoted(catalog), json.dumps([row.id for row in rows])
+    known = {
+        name for (name,) in connection.execute(
+            f"SELECT _id FROM {table} WHERE _id IN (SELECT value FROM json_each(?))", (ids,)
         )
-        new = dict(connection.execute(statement, [*chain.from_iterable(values)]).fetchall())
-        for row in some:
-            number = new.pop(row.id, None)
-            if number is None:
-                _enter_known(connection, catalog, row, counts)
-            else:
-                _enter_images(connection, catalog, number, row)
-                counts.archived += 1
+    }  # fmt: skip
+    (last,) = connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
+    new: list[AlertRow] = []
+    others: list[AlertRow] = []
+    for row in rows:
+        (others if row.id in known else new).append(row)
+        known.add(row.id)  # it may come twice
+    values = [
+        (number, row.id, row.annotations_text, *_columns(row)) for number, row in enumerate(new, last + 1)
+    ]
+    insert_rows(connection, catalog, ("id", "_id", "annotations", *_COLUMNS), values)
+    images = [
+        (number, *image)
+        for number, row in enumerate(new, last + 1)
+        if row.in_packet is None
+        for image in row.images
+    ]
+    insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, images)
+    counts.archived += len(new)
+    for row in others:
+        _enter_known(connection, catalog, row, counts)
 
 
 def _enter_known(connection: sqlite3.Connection, catalog: str, row: AlertRow, counts: IngestReport) -> None:
@@ -219,7 +268,10 @@ def _enter_known(connection: sqlite3.Connection, catalog: str, row: AlertRow, co
         f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
         (*_columns(row), number),
     )
-    _enter_images(connection, catalog, number, row)
+    if row.in_packet is None:
+        insert_rows(
+            connection, f"{catalog}:images", _IMAGE_COLUMNS, [(number, *image) for image in row.images]
+        )
     counts.archived += 1
     counts.revised += 1
 
@@ -259,6 +311,7 @@ _COLUMNS = (
     "alert_id", "object_id", "mjd", "ra", "dec", "hpx", "received", "digest", "images", "document", "extras", "packet",
     "in_packet",
 )  # fmt: skip
+_IMAGE_COLUMNS = ("alert", "field", "file_name", "data")
 
 
 def _columns(row: AlertRow) -> tuple[Any, ...]:
@@ -266,35 +319,3 @@ def _columns(row: AlertRow) -> tuple[Any, ...]:
         row.alert_id, row.object_id, row.mjd, row.ra, row.dec, row.cell, time.time(), row.digest, len(row.images),
         row.text, row.extras, row.packet, row.in_packet,
     )  # fmt: skip
-
-
-def _enter_images(connection: sqlite3.Connection, catalog: str, number: int, row: AlertRow) -> None:
-    if row.images and row.in_packet is None:
-        values = [(number, *image) for image in row.images]
-        connection.execute(
-            f"INSERT OR REPLACE INTO {quoted(f'{catalog}:images')} (alert, field, file_name, data) "
-            f"VALUES {_marks(values)}",
-            [*chain.from_iterable(values)],
-        )
-
-
-def _enter_points(connection: sqlite3.Connection, catalog: str, points: Sequence[PointRow]) -> None:
-    for some in _parts(points, _ROWS):
-        connection.execute(
-            f"INSERT OR IGNORE INTO {quoted(f'{catalog}:points')} (object_id, list, point, mjd, document, extras) "
-            f"VALUES {_marks(some)}",
-            [*chain.from_iterable(some)],
-        )
-
-
-def _parts(rows: Sequence[T], count: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), count):
-        yield rows[start : start + count]
-
-
-def _marks(rows: Sequence[tuple[Any, ...]]) -> str:
-    """Return the marks for the values of rows.
-
-    Many rows stand in one statement, because at each of its ends Python's lock changes hands between the two threads.
-    """
-    return ", ".join([f"({', '.join('?' * len(rows[0]))})"] * len(rows))

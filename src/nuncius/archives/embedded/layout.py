@@ -7,14 +7,17 @@ alerts, such as ZTF_alerts, four tables:
   cell of the position (nested, order 29); `digest` tells a redelivery from a revision.
 - ``ZTF_alerts:images``: the cutouts. Those of an alert whose packet is kept are not there a second time if the packet
   has them as they are: `in_packet` lists them as JSON, ``[field, file name, first byte, number of bytes]`` each.
-- ``ZTF_alerts:points``: the histories, a row an entry, each once however many alerts repeat it.
+- ``ZTF_alerts:points``: the histories. A row has entries of one list of an object, in lines: a line of `point` tells an
+  entry apart from the others of the list, that of `document` is the entry, that of `extras` what JSON can't hold of it.
+  `mjd` and `last_mjd` are their earliest and latest time, the latter infinite where one has none. However many alerts
+  repeat an entry, it is written once; should it stand there twice, since two processes wrote it, the first one counts.
 - ``ZTF_alerts:revisions``: earlier versions of alerts that came again with other content.
 
 A reference catalog, such as Gaia_EDR3, is one table, whose columns are called as those of alerts, so that the same
 queries serve both. While it is loaded its name is another (``Gaia_EDR3:loading:…``), which no catalog can have.
 
-Layout 1 had no kinds, layouts 1 and 2 no `in_packet`. Files of them are read as they are, and brought to layout 3 when
-they are opened for writing.
+Layout 1 had no kinds; layouts 1 and 2 had no `in_packet`, no `last_mjd`, and one entry of a history in each row. Files of
+them are read as they are, and brought to layout 3 when they are opened for writing.
 """
 
 from __future__ import annotations
@@ -60,10 +63,11 @@ CREATE TABLE "{name}:points" (
     list TEXT NOT NULL,
     point TEXT NOT NULL,
     mjd REAL,
+    last_mjd REAL,
     document TEXT NOT NULL,
-    extras TEXT,
-    PRIMARY KEY (object_id, list, point)
-) WITHOUT ROWID;
+    extras TEXT
+);
+CREATE INDEX "{name}:points_by_object" ON "{name}:points" (object_id, list);
 CREATE TABLE "{name}:revisions" (
     alert INTEGER NOT NULL,
     digest BLOB NOT NULL,

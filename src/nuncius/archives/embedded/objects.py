@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nuncius._core.jsontext import from_text
 from nuncius.alerts.lightcurve import LightCurve
 from nuncius.archives.documents import survey_of_catalog
 from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.histories import ENTRIES, read_entries
 from nuncius.archives.embedded.query import read_document
 from nuncius.errors import NotFoundError
 
@@ -30,7 +30,11 @@ class ArchivedObject:
     """
 
     def __init__(
-        self, object_id: str, catalog: str, alerts: list[Document], points: list[tuple[str, str, str | None]]
+        self,
+        object_id: str,
+        catalog: str,
+        alerts: list[Document],
+        points: list[tuple[str, str, str, str | None]],
     ) -> None:
         self.object_id = object_id
         self.catalog = catalog
@@ -44,10 +48,9 @@ class ArchivedObject:
         if self._curve is None:
             survey = survey_of_catalog(self.catalog)
             points = [survey.read(alert).point for alert in self.alerts]
-            for list_name, text, extras in self._points:
-                point = survey.history_point(list_name, from_text(text, extras))
-                if point is not None:
-                    points.append(point)
+            for list_name, entries in read_entries(self._points).items():
+                found = (survey.history_point(list_name, entry) for entry in entries)
+                points += [point for point in found if point is not None]
             self._curve = LightCurve(points)
         return self._curve
 
@@ -73,7 +76,7 @@ def read_object(database: Database, object_id: str) -> ArchivedObject:
             if not rows:
                 continue
             points = ask(
-                f"SELECT list, document, extras FROM {quoted(f'{catalog}:points')} WHERE object_id = ?",
+                f"SELECT {ENTRIES} FROM {quoted(f'{catalog}:points')} WHERE object_id = ?",
                 (object_id,),
             ).fetchall()
         return ArchivedObject(object_id, catalog, [read_document(*row) for row in rows], points)

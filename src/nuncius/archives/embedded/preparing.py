@@ -6,21 +6,24 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from nuncius._core.jsontext import printable, to_text, to_texts
+from nuncius._core.jsontext import printable, to_text
 from nuncius.alerts import Alert
-from nuncius.archives.documents import catalog_of, coordinates_of, document_of, history_of, survey_of
+from nuncius.archives.documents import Contents, catalog_of, coordinates_of, survey_of
 from nuncius.archives.embedded.database import quoted
+from nuncius.archives.embedded.histories import row_of
 from nuncius.errors import PacketError
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from nuncius.alerts import Notice
-    from nuncius.archives.documents import HistoryPoint, Keep
+    from nuncius.archives.documents import Keep
+    from nuncius.archives.embedded.database import Database
+    from nuncius.archives.embedded.histories import PointRow
     from nuncius.archives.embedded.reports import IngestReport
+    from nuncius.archives.language import Document
 
 log = logging.getLogger("nuncius.archives")
 
@@ -29,23 +32,28 @@ _TRIES = (
     10  # places that begin like an image and are none: an odd packet must not cost more than a row of images
 )
 
-PointRow: TypeAlias = "tuple[str, str, str, float | None, str, str | None]"
-
 
 class AlertRow:
     """An alert as it will stand in its catalog."""
 
     __slots__ = (
-        "alert_id", "annotations", "broker", "cell", "dec", "digest", "extras", "history", "id", "images", "in_packet",
-        "mjd", "object_id", "packet", "ra", "text",
+        "alert_id", "annotations", "annotations_text", "broker", "cell", "dec", "digest", "extras", "id", "images",
+        "in_packet", "mjd", "object_id", "packet", "ra", "text",
     )  # fmt: skip
 
     def __init__(
-        self, alert: Alert | Notice, coordinates: Any, cell: int | None, keep: Keep, *, cutouts: bool
+        self,
+        alert: Alert | Notice,
+        contents: Contents,
+        coordinates: Any,
+        cell: int | None,
+        keep: Keep,
+        *,
+        cutouts: bool,
     ) -> None:
         self.id = document_id(alert)
         # A packet may have a field of this name too, as exports of other archives do: ours stands.
-        document = {"_id": self.id, **document_of(alert, keep)}
+        document = {"_id": self.id, **contents.document}
         document["_id"] = self.id
         if coordinates is not None:
             document["coordinates"] = coordinates
@@ -55,19 +63,19 @@ class AlertRow:
         self.mjd, self.ra, self.dec, self.cell = alert.mjd, alert.ra, alert.dec, cell
         self.digest = bytes.fromhex(alert.digest)
         self.annotations = {}
-        for name, value in alert.annotations.items():
+        for name, value in contents.annotations.items():
             text, extras = to_text(value)
             self.annotations[name] = text if extras is None else [text, extras]
+        self.annotations_text = json.dumps(self.annotations) if self.annotations else None
         broker = None if alert.origin is None else alert.origin.broker
         self.broker = broker if broker in self.annotations else None
         self.packet = alert.raw if keep == "packet" else None
-        self.history: list[HistoryPoint] = [] if alert.object_id is None else history_of(alert, keep)
         self.images: list[tuple[str, str | None, bytes]] = []
         if isinstance(alert, Alert) and cutouts and keep != "measurements":
             fields = dict(
                 zip(("science", "template", "difference"), survey_of(alert).cutout_fields, strict=True)
             )
-            self.images = [(fields[image.kind], image.file_name, image.bytes) for image in alert.cutouts]
+            self.images = [(fields[image.kind], image.file_name, image.bytes) for image in contents.cutouts]
         self.in_packet = None if self.packet is None else _places(self.images, self.packet)
 
 
@@ -89,74 +97,71 @@ class Prepared:
 
 
 class Preparation:
-    """Makes rows of alerts, and remembers which entries of histories it has given out or found in the archive.
+    """Makes the rows of one transaction after another.
 
     Parameters
     ----------
-    connection : sqlite3.Connection
-        Is asked which entries are known.
-    catalogs : collection of str
-        The catalogs that there are.
+    database : Database
+        Is asked which entries of histories are known.
     keep, cutouts
         As for `EmbeddedArchive.ingest`.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, catalogs: Iterable[str], keep: Keep, *, cutouts: bool
-    ) -> None:
-        self._connection = connection
-        self._catalogs = frozenset(catalogs)
+    def __init__(self, database: Database, keep: Keep, *, cutouts: bool) -> None:
+        self._database = database
         self._keep = keep
         self._cutouts = cutouts
-        self._known: dict[tuple[str, str, str], set[str]] = {}  # keys, by catalog, object and list
+        # Keys of entries by list, of the objects of one transaction. Those of the last one are still being written.
+        self._known: dict[tuple[str, str], dict[str, set[str]]] = {}
 
     def __call__(self, alerts: Sequence[Alert | Notice], report: IngestReport) -> Prepared:
         """Make the rows of some alerts; those that can't be read are noted in the report."""
-        readable = _readable(alerts, report)
-        positions = [(alert.ra, alert.dec) for alert in readable]
+        readable = _readable(alerts, self._keep, report)
+        positions = [(alert.ra, alert.dec) for alert, _ in readable]
         prepared = Prepared(len(alerts))
-        for alert, coordinates, cell in zip(
+        histories: dict[str, list[tuple[str, Contents]]] = {}
+        for (alert, contents), coordinates, cell in zip(
             readable, coordinates_of(positions), _cells(positions), strict=True
         ):
-            row = AlertRow(alert, coordinates, cell, self._keep, cutouts=self._cutouts)
-            prepared.rows[catalog_of(alert)].append(row)
-        for catalog, rows in prepared.rows.items():
-            prepared.points[catalog] = self._points(catalog, rows)
+            row = AlertRow(alert, contents, coordinates, cell, self._keep, cutouts=self._cutouts)
+            catalog = catalog_of(alert)
+            prepared.rows[catalog].append(row)
+            if row.object_id is not None and contents.histories:
+                histories.setdefault(catalog, []).append((row.object_id, contents))
+        self._look_up({catalog: {name for name, _ in some} for catalog, some in histories.items()})
+        prepared.points = {catalog: self._points(catalog, some) for catalog, some in histories.items()}
         return prepared
 
-    def _points(self, catalog: str, rows: Sequence[AlertRow]) -> list[PointRow]:
-        """Return the rows of the entries of histories that are not known, each once."""
-        histories: dict[tuple[str, str], dict[str, HistoryPoint]] = defaultdict(dict)
-        for row in rows:
-            for point in row.history:
-                assert row.object_id is not None
-                key = point.key if point.key.isascii() else printable(point.key)
-                histories[row.object_id, point.list_name].setdefault(key, point)
-        new = []
-        for (object_id, list_name), points in histories.items():
-            known = self._known_keys(catalog, object_id, list_name, points)
-            new += [(object_id, key, point) for key, point in points.items() if key not in known]
-            known.update(points)
-        texts = to_texts([point.values for _, _, point in new])
-        return [
-            (object_id, point.list_name, key, point.mjd, text, extras)
-            for (object_id, key, point), (text, extras) in zip(new, texts, strict=True)
-        ]
+    def _points(self, catalog: str, histories: Sequence[tuple[str, Contents]]) -> list[PointRow]:
+        """Return rows of the entries of histories, by object, that are not known, each once."""
+        new: dict[tuple[str, str], list[tuple[str, Document]]] = {}
+        for object_id, contents in histories:
+            for list_name, keys in contents.histories.items():
+                known = self._known[catalog, object_id].setdefault(list_name, set())
+                fresh = [key for key in keys if key not in known]
+                if fresh:
+                    known.update(fresh)
+                    found = new.setdefault((object_id, list_name), [])
+                    found += [(key, contents.entry(list_name, key)) for key in fresh]
+        return [row_of(*history, *zip(*found, strict=True)) for history, found in new.items()]
 
-    def _known_keys(self, catalog: str, object_id: str, list_name: str, keys: Iterable[str]) -> set[str]:
-        """Return which entries of one history are known, at least among these.
+    def _look_up(self, objects: Mapping[str, Iterable[str]]) -> None:
+        """See which entries of the histories of some objects, by catalog, are known.
 
-        The archive is asked to save work, not to be sure: writing an entry that is there changes nothing.
+        The archive is asked to save space, not to be sure: another process may be writing the same entries now.
         """
-        known = self._known.setdefault((catalog, object_id, list_name), set())
-        if catalog in self._catalogs and not known.issuperset(keys):
-            statement = (
-                f"SELECT point FROM {quoted(f'{catalog}:points')} "
-                "WHERE object_id = ? AND list = ? AND point BETWEEN ? AND ?"
-            )
-            found = self._connection.execute(statement, (object_id, list_name, min(keys), max(keys)))
-            known.update(key for (key,) in found.fetchall())
-        return known
+        before, self._known = self._known, {}
+        catalogs = self._database.catalogs()
+        for catalog, names in objects.items():
+            self._known |= {(catalog, name): before.get((catalog, name), {}) for name in names}
+            new = [name for name in names if (catalog, name) not in before]
+            if new and catalog in catalogs:
+                statement = (
+                    f"SELECT object_id, list, point FROM {quoted(f'{catalog}:points')} "
+                    "WHERE object_id IN (SELECT value FROM json_each(?))"
+                )
+                for name, list_name, keys in self._database.connection.execute(statement, (json.dumps(new),)):
+                    self._known[catalog, name].setdefault(list_name, set()).update(keys.split("\n"))
 
 
 def document_id(alert: Alert | Notice) -> str:
@@ -165,18 +170,21 @@ def document_id(alert: Alert | Notice) -> str:
     return hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
 
 
-def _readable(alerts: Sequence[Alert | Notice], report: IngestReport) -> list[Alert | Notice]:
-    """Decode the alerts; return those that can be."""
+def _readable(
+    alerts: Sequence[Alert | Notice], keep: Keep, report: IngestReport
+) -> list[tuple[Alert | Notice, Contents]]:
+    """Decode the alerts; return those that can be, with what they contain."""
     readable = []
     for alert in alerts:
         try:
-            _ = alert.packet, alert.ra
+            contents = Contents(alert, keep)
+            _ = alert.ra
         except PacketError as error:  # a notice is whole from the beginning
             assert isinstance(alert, Alert)
             report.unreadable.append((alert, error))
             log.warning("not archived: %s", error)
         else:
-            readable.append(alert)
+            readable.append((alert, contents))
     return readable
 
 
