@@ -17,7 +17,7 @@ from nuncius.archives.embedded.database import insert_rows, quoted
 from nuncius.archives.embedded.histories import POINT_COLUMNS
 from nuncius.archives.embedded.preparing import Preparation
 from nuncius.archives.embedded.reports import IngestReport
-from nuncius.archives.embedded.rows import as_image, read_images
+from nuncius.archives.embedded.rows import as_image, cut_out, read_images
 from nuncius.archives.embedded.sharing import merge_annotations, share_loci
 from nuncius.errors import ConfigurationError
 
@@ -230,12 +230,7 @@ def _enter_alerts(
         (number, row.id, row.annotations_text, *_columns(row)) for number, row in enumerate(new, last + 1)
     ]
     insert_rows(connection, catalog, ("id", "_id", "annotations", *_COLUMNS), values)
-    images = [
-        (number, *image)
-        for number, row in enumerate(new, last + 1)
-        if row.in_packet is None
-        for image in row.images
-    ]
+    images = [(number, *image) for number, row in enumerate(new, last + 1) for image in row.images]
     insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, images)
     counts.archived += len(new)
     for row in others:
@@ -268,10 +263,7 @@ def _enter_known(connection: sqlite3.Connection, catalog: str, row: AlertRow, co
         f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
         (*_columns(row), number),
     )
-    if row.in_packet is None:
-        insert_rows(
-            connection, f"{catalog}:images", _IMAGE_COLUMNS, [(number, *image) for image in row.images]
-        )
+    insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, [(number, *image) for image in row.images])
     counts.archived += 1
     counts.revised += 1
 
@@ -295,8 +287,9 @@ def _keep_as_revision(connection: sqlite3.Connection, catalog: str, number: int)
 def _keep_beside(connection: sqlite3.Connection, catalog: str, number: int, row: AlertRow) -> None:
     """Keep a packet of another broker with the versions of an alert; images only where they are other ones."""
     known = read_images(connection, catalog, number, survey_of_catalog(catalog).cutout_fields)
-    images = {field: as_image(file_name, data) for field, file_name, data in row.images}
-    others = {field: image for field, image in images.items() if known.get(field) != image}
+    images = cut_out(row.in_packet, row.packet) if row.in_packet and row.packet else row.images
+    images_of = {field: as_image(file_name, data) for field, file_name, data in images}
+    others = {field: image for field, image in images_of.items() if known.get(field) != image}
     text, extras = (
         to_text({**from_text(row.text, row.extras), **others}) if others else (row.text, row.extras)
     )
@@ -316,6 +309,6 @@ _IMAGE_COLUMNS = ("alert", "field", "file_name", "data")
 
 def _columns(row: AlertRow) -> tuple[Any, ...]:
     return (
-        row.alert_id, row.object_id, row.mjd, row.ra, row.dec, row.cell, time.time(), row.digest, len(row.images),
+        row.alert_id, row.object_id, row.mjd, row.ra, row.dec, row.cell, time.time(), row.digest, row.image_count,
         row.text, row.extras, row.packet, row.in_packet,
     )  # fmt: skip

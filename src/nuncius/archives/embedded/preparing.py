@@ -16,17 +16,19 @@ from nuncius.archives.embedded.histories import row_of
 from nuncius.errors import PacketError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from nuncius.alerts import Notice
     from nuncius.archives.documents import Keep
     from nuncius.archives.embedded.database import Database
     from nuncius.archives.embedded.histories import PointRow
     from nuncius.archives.embedded.reports import IngestReport
+    from nuncius.archives.embedded.rows import Image
     from nuncius.archives.language import Document
 
 log = logging.getLogger("nuncius.archives")
 
+_AT_ONCE = 200  # alerts whose decoded values are in memory
 _HEAD = 64  # bytes of an image that are looked for in its packet
 _TRIES = (
     10  # places that begin like an image and are none: an odd packet must not cost more than a row of images
@@ -34,11 +36,11 @@ _TRIES = (
 
 
 class AlertRow:
-    """An alert as it will stand in its catalog."""
+    """An alert as it will stand in its catalog; `images` are those that are not `in_packet`."""
 
     __slots__ = (
-        "alert_id", "annotations", "annotations_text", "broker", "cell", "dec", "digest", "extras", "id", "images",
-        "in_packet", "mjd", "object_id", "packet", "ra", "text",
+        "alert_id", "annotations", "annotations_text", "broker", "cell", "dec", "digest", "extras", "id",
+        "image_count", "images", "in_packet", "mjd", "object_id", "packet", "ra", "text",
     )  # fmt: skip
 
     def __init__(
@@ -70,13 +72,15 @@ class AlertRow:
         broker = None if alert.origin is None else alert.origin.broker
         self.broker = broker if broker in self.annotations else None
         self.packet = alert.raw if keep == "packet" else None
-        self.images: list[tuple[str, str | None, bytes]] = []
+        images: list[Image] = []
         if isinstance(alert, Alert) and cutouts and keep != "measurements":
             fields = dict(
                 zip(("science", "template", "difference"), survey_of(alert).cutout_fields, strict=True)
             )
-            self.images = [(fields[image.kind], image.file_name, image.bytes) for image in contents.cutouts]
-        self.in_packet = None if self.packet is None else _places(self.images, self.packet)
+            images = [(fields[image.kind], image.file_name, image.bytes) for image in contents.cutouts]
+        self.image_count = len(images)
+        self.in_packet = None if self.packet is None else _places(images, self.packet)
+        self.images = images if self.in_packet is None else []
 
 
 class Prepared:
@@ -93,7 +97,7 @@ class Prepared:
     def __init__(self, received: int) -> None:
         self.received = received
         self.rows: dict[str, list[AlertRow]] = defaultdict(list)
-        self.points: dict[str, list[PointRow]] = {}
+        self.points: dict[str, list[PointRow]] = defaultdict(list)
 
 
 class Preparation:
@@ -111,14 +115,21 @@ class Preparation:
         self._database = database
         self._keep = keep
         self._cutouts = cutouts
-        # Keys of entries by list, of the objects of one transaction. Those of the last one are still being written.
+        # Keys of entries by list, of the objects in this transaction and in the one before, which is still being written.
         self._known: dict[tuple[str, str], dict[str, set[str]]] = {}
+        self._before = self._known
 
     def __call__(self, alerts: Sequence[Alert | Notice], report: IngestReport) -> Prepared:
         """Make the rows of some alerts; those that can't be read are noted in the report."""
-        readable = _readable(alerts, self._keep, report)
-        positions = [(alert.ra, alert.dec) for alert, _ in readable]
+        self._before, self._known = self._known, {}
         prepared = Prepared(len(alerts))
+        for start in range(0, len(alerts), _AT_ONCE):
+            self._add(prepared, _readable(alerts[start : start + _AT_ONCE], self._keep, report))
+        return prepared
+
+    def _add(self, prepared: Prepared, readable: Sequence[tuple[Alert | Notice, Contents]]) -> None:
+        """Add the rows of some alerts that were decoded."""
+        positions = [(alert.ra, alert.dec) for alert, _ in readable]
         histories: dict[str, list[tuple[str, Contents]]] = {}
         for (alert, contents), coordinates, cell in zip(
             readable, coordinates_of(positions), _cells(positions), strict=True
@@ -128,9 +139,9 @@ class Preparation:
             prepared.rows[catalog].append(row)
             if row.object_id is not None and contents.histories:
                 histories.setdefault(catalog, []).append((row.object_id, contents))
-        self._look_up({catalog: {name for name, _ in some} for catalog, some in histories.items()})
-        prepared.points = {catalog: self._points(catalog, some) for catalog, some in histories.items()}
-        return prepared
+        for catalog, some in histories.items():
+            self._look_up(catalog, {object_id for object_id, _ in some})
+            prepared.points[catalog] += self._points(catalog, some)
 
     def _points(self, catalog: str, histories: Sequence[tuple[str, Contents]]) -> list[PointRow]:
         """Return rows of the entries of histories, by object, that are not known, each once."""
@@ -145,23 +156,23 @@ class Preparation:
                     found += [(key, contents.entry(list_name, key)) for key in fresh]
         return [row_of(*history, *zip(*found, strict=True)) for history, found in new.items()]
 
-    def _look_up(self, objects: Mapping[str, Iterable[str]]) -> None:
-        """See which entries of the histories of some objects, by catalog, are known.
+    def _look_up(self, catalog: str, objects: Iterable[str]) -> None:
+        """See which entries of the histories of some objects are known.
 
         The archive is asked to save space, not to be sure: another process may be writing the same entries now.
         """
-        before, self._known = self._known, {}
-        catalogs = self._database.catalogs()
-        for catalog, names in objects.items():
-            self._known |= {(catalog, name): before.get((catalog, name), {}) for name in names}
-            new = [name for name in names if (catalog, name) not in before]
-            if new and catalog in catalogs:
-                statement = (
-                    f"SELECT object_id, list, point FROM {quoted(f'{catalog}:points')} "
-                    "WHERE object_id IN (SELECT value FROM json_each(?))"
-                )
-                for name, list_name, keys in self._database.connection.execute(statement, (json.dumps(new),)):
-                    self._known[catalog, name].setdefault(list_name, set()).update(keys.split("\n"))
+        new = [object_id for object_id in objects if (catalog, object_id) not in self._known]
+        self._known |= {(catalog, object_id): self._before.get((catalog, object_id), {}) for object_id in new}
+        new = [object_id for object_id in new if (catalog, object_id) not in self._before]
+        if new and catalog in self._database.catalogs():
+            statement = (
+                f"SELECT object_id, list, point FROM {quoted(f'{catalog}:points')} "
+                "WHERE object_id IN (SELECT value FROM json_each(?))"
+            )
+            for object_id, list_name, keys in self._database.connection.execute(
+                statement, (json.dumps(new),)
+            ):
+                self._known[catalog, object_id].setdefault(list_name, set()).update(keys.split("\n"))
 
 
 def document_id(alert: Alert | Notice) -> str:
@@ -210,7 +221,7 @@ def _column_of_id(value: int | str) -> int | str:
     return printable(value)
 
 
-def _places(images: Sequence[tuple[str, str | None, bytes]], packet: bytes) -> str | None:
+def _places(images: Sequence[Image], packet: bytes) -> str | None:
     """Return where in a packet its images stand, as the layout of the file says; None unless all of them do."""
     places = []
     after = 0

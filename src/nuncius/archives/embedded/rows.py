@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nuncius._core.jsontext import from_text
 from nuncius.archives.documents import survey_of_catalog
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from nuncius.archives.language import Document, Projection
+
+Image: TypeAlias = "tuple[str, str | None, bytes]"
+"""The field of the packet, its file name, and its bytes."""
 
 COLUMNS = ("images", "document", "extras", "annotations")
 
@@ -48,20 +51,18 @@ def as_image(file_name: str | None, data: bytes) -> Any:
     return data if file_name is None else {"fileName": file_name, "stampData": data}
 
 
-def _images_in_packet(
-    connection: sqlite3.Connection, catalog: str, number: int
-) -> list[tuple[str, str | None, bytes]]:
-    """Cut the images out of the packet that is kept."""
+def cut_out(places: str, packet: bytes) -> list[Image]:
+    """Cut images out of a packet, from the places that `in_packet` lists."""
+    return [(field, name, packet[begin : begin + size]) for field, name, begin, size in json.loads(places)]
+
+
+def _images_in_packet(connection: sqlite3.Connection, catalog: str, number: int) -> list[Image]:
+    """Return the images that stand in the packet that is kept."""
     # All columns, for files of earlier layouts have none that tells of images in the packet.
     cursor = connection.execute(f"SELECT * FROM {quoted(catalog)} WHERE id = ?", (number,))
     names = [name for name, *_ in cursor.description]
     row = dict(zip(names, cursor.fetchone() or (), strict=False))
-    places = row.get("in_packet")
-    if not places:
-        return []
-    return [
-        (field, name, row["packet"][begin : begin + size]) for field, name, begin, size in json.loads(places)
-    ]
+    return cut_out(row["in_packet"], row["packet"]) if row.get("in_packet") else []
 
 
 def read_rows(
