@@ -1,6 +1,7 @@
-"""A broker in processes of its own that never runs out of new alerts: ``python -m benchmarks.feeder kafka|pubsub``.
+"""A broker in processes of its own that never runs out of alerts: ``python -m benchmarks.feeder kafka|pubsub new|known``.
 
-It prints where it listens and how large an alert is on average. Then each line on its standard input tells how many
+The alerts are of ever new objects, whose whole history is new as well, or of known ones, of whose history one entry is
+new: so it is in the first night of an archive, and in later ones. It prints where it listens and how large an alert is on average. Then each line on its standard input tells how many
 alerts have been taken so far, and it keeps a few thousand ahead of that. When its input closes it prints the seconds of
 processor time that the broker and what fills it have used.
 """
@@ -29,31 +30,42 @@ _LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 class NewAlerts:
     """Alerts that are all different, made of some synthetic ones.
 
-    Each round through these changes the names of the objects and the numbers of the alerts; so some alerts of a round
-    are of one object and repeat most of its history, and those of different rounds have nothing in common.
+    Each round through these changes the numbers of the alerts. It changes the names of the objects too, or, where those
+    are to be known, the number of one earlier detection. Some alerts of a round are of one object and repeat most of its
+    history.
+
+    Parameters
+    ----------
+    are_known : bool
+        Whether the rounds are of the same objects.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_known: bool) -> None:
         self._base = []
         for raw in packets.synthetic(_BASE):
             alert = Alert.from_bytes(raw)
             assert isinstance(alert.alert_id, int)
             assert alert.object_id is not None
-            names, numbers = _places(alert.object_id.encode(), raw), _places(_varint(alert.alert_id), raw)
-            self._base.append((raw, alert.alert_id, names, numbers))
+            names = [] if are_known else _places(alert.object_id.encode(), raw)
+            numbers = [alert.alert_id]
+            if are_known:
+                earlier = (entry.get("candid") for entry in alert.packet["prv_candidates"] or ())
+                numbers += [number for number in earlier if number is not None][:1]
+            self._base.append((raw, names, [(number, _places(_varint(number), raw)) for number in numbers]))
         self.size = mean(len(raw) for raw, *_ in self._base)
 
     def __getitem__(self, number: int) -> bytes:
         """Return an alert."""
         around, index = divmod(number, _BASE)
-        raw, candid, names, numbers = self._base[index]
+        raw, names, numbers = self._base[index]
         letters = bytes(_LETTERS[around // 26**power % 26] for power in (2, 1, 0))
         other = bytearray(raw)
         for place in names:
             other[place + 4 : place + 7] = letters
-        changed = _varint(candid + around * _STEP)
-        for place in numbers:
-            other[place : place + len(changed)] = changed
+        for known, places in numbers:
+            changed = _varint(known + around * _STEP)
+            for place in places:
+                other[place : place + len(changed)] = changed
         return bytes(other)
 
 
@@ -139,7 +151,7 @@ def _pubsub(new: NewAlerts) -> None:
 
 def main() -> None:
     """Run it."""
-    new = NewAlerts()
+    new = NewAlerts(are_known=sys.argv[2] == "known")
     before = os.times()
     {"kafka": _kafka, "pubsub": _pubsub}[sys.argv[1]](new)
     after = os.times()  # the children have ended

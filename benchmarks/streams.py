@@ -83,8 +83,9 @@ def _compared(kind: str, messages: list[bytes], scale: Scale) -> Table:
     table.add(_FIELDS, measured, to=_CONSUME)
     table.add(_POLL, measured)
     table.add(_POLL_DEFAULT, measured, to=_POLL)
-    table.add(_PACKET, measured, to=_POLL, goal=Goal("≥", 1.3))
-    table.add(_PACKET, measured, to=_POLL_DEFAULT, goal=Goal("≥", 1.3))
+    table.add(_PACKET, measured, to=_CONSUME, goal=Goal("≥", 0.7))
+    table.add(_PACKET, measured, to=_POLL, goal=Goal("≥", 12))
+    table.add(_PACKET, measured, to=_POLL_DEFAULT, goal=Goal("≥", 12))
     table.notes.append("the plain consumers have our settings of librdkafka where nothing else is said")
     return table
 
