@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,13 @@ from typing import IO, TYPE_CHECKING, Any
 import fastavro
 
 from benchmarks import packets
+from benchmarks.feeder import NewAlerts
 from benchmarks.measure import Goal, Table, check, interleaved
 from nuncius import Alert, open_archive, open_stream
+from nuncius.archives.embedded.database import Database
+from nuncius.archives.embedded.ingest import enter
+from nuncius.archives.embedded.preparing import Preparation
+from nuncius.archives.embedded.reports import IngestReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +38,7 @@ _DECODE = "fastavro.reader, nothing kept"
 _CATALOG = "ZTF_alerts"
 _KEEPS: tuple[Keep, ...] = ("packet", "document", "measurements")
 _OPTIONS: dict[str, dict[str, Any]] = {"kafka": {"group": False, "start": "earliest"}, "pubsub": {}}
+_AT_ONCE = 500  # alerts
 _RUBIN = 2560  # alerts a second at its peak
 _CUTOUTS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 
@@ -42,6 +49,7 @@ def tables(scale: Scale) -> Iterator[Table]:
     real = packets.real()
     if real:
         yield _of(packets.REAL, real, scale)
+    yield _parts(scale)
     yield from _nights("kafka", "Kafka", scale)
     yield from _nights("pubsub", "Pub/Sub", scale)
 
@@ -106,6 +114,85 @@ def _check_kept(archive: EmbeddedArchive, raws: Sequence[bytes], keep: str, *, c
         )
     if keep == "packet":
         check(list(archive.packets(_CATALOG)) == list(raws), "the packets kept")
+
+
+# What bounds it ------------------------------------------------------------------------------------------------------
+
+
+def _parts(scale: Scale) -> Table:
+    """Measure the two halves of keeping packets, which two threads share, and what the disk takes of the bytes alone."""
+    new = NewAlerts(are_known=False)
+    raws = [new[number] for number in range(scale.of(3000, 600))]
+    sides: dict[str, Callable[[Path], float]] = {
+        "ingest(keep='packet')": lambda folder: _whole(raws, folder),
+        "its rows made, not written": lambda folder: _rows(raws, folder)[0],
+        "its rows written, made before": lambda folder: _rows(raws, folder)[1],
+        "the packets alone in an SQLite file": lambda folder: _bare_sqlite(raws, folder),
+        "the packets alone in a plain file": lambda folder: _bare_file(raws, folder),
+    }
+
+    def in_folder(side: Callable[[Path], float]) -> float:
+        with tempfile.TemporaryDirectory(prefix="nuncius-benchmark-") as folder:
+            return len(raws) / side(Path(folder))
+
+    measured = interleaved(
+        {name: lambda side=side: in_folder(side) for name, side in sides.items()}, scale.runs
+    )
+    table = Table(f"what bounds it: {len(raws)} alerts of new objects, each byte on the disk", "alerts/s")
+    whole, *others = sides
+    table.add(whole, measured)
+    for name in others:
+        table.add(name, measured, to=whole)
+    return table
+
+
+def _whole(raws: Sequence[bytes], folder: Path) -> float:
+    with open_archive(folder / "night.db") as archive:
+        begin = perf_counter()
+        archive.ingest((Alert.from_bytes(raw) for raw in raws), keep="packet", progress=False)
+        return perf_counter() - begin
+
+
+def _rows(raws: Sequence[bytes], folder: Path) -> tuple[float, float]:
+    """Make and write rows, one after the other; return how long each took."""
+    database, report = Database(folder / "night.db", read_only=False), IngestReport()
+    prepare = Preparation(database, "packet", cutouts=True)
+    making = writing = 0.0
+    for start in range(0, len(raws), _AT_ONCE):
+        alerts = [Alert.from_bytes(raw) for raw in raws[start : start + _AT_ONCE]]
+        begin = perf_counter()
+        prepared = prepare(alerts, report)
+        made = perf_counter()
+        enter(database, prepared, report)
+        making, writing = making + made - begin, writing + perf_counter() - made
+    database.close()
+    return making, writing
+
+
+def _bare_sqlite(raws: Sequence[bytes], folder: Path) -> float:
+    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    for pragma in ("page_size = 8192", "journal_mode = WAL", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("CREATE TABLE packets (id INTEGER PRIMARY KEY, packet BLOB)")
+    begin = perf_counter()
+    for start in range(0, len(raws), _AT_ONCE):
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO packets (packet) VALUES (?)", [(raw,) for raw in raws[start : start + _AT_ONCE]]
+        )
+        connection.execute("COMMIT")
+    seconds = perf_counter() - begin
+    connection.close()
+    return seconds
+
+
+def _bare_file(raws: Sequence[bytes], folder: Path) -> float:
+    begin = perf_counter()
+    with (folder / "bare").open("wb", buffering=0) as file:
+        for start in range(0, len(raws), _AT_ONCE):
+            file.writelines(raws[start : start + _AT_ONCE])
+            os.fsync(file.fileno())
+    return perf_counter() - begin
 
 
 # From a broker -------------------------------------------------------------------------------------------------------

@@ -129,13 +129,13 @@ from nuncius.archives.embedded import ingest
 archive = open_archive(sys.argv[1])
 archive.ingest(s.numbered_batch(0), keep="packet")
 ingest._TRANSACTION_BYTES = 4 * len(s.numbered_batch(1)[0].raw)
-enter, entered = ingest._enter, []
+enter, entered = ingest.enter, []
 def killed(*arguments):
     enter(*arguments)
     entered.append(arguments)
     if len(entered) == int(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
-ingest._enter = killed
+ingest.enter = killed
 archive.ingest(s.numbered_batch(1), keep="packet")
 """
     path = tmp_path / "killed.db"

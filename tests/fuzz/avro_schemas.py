@@ -32,6 +32,16 @@ def mapping(values):
 BAND = {"type": "enum", "name": "band", "symbols": ["g", "r", "i"]}
 STAMP = {"type": "fixed", "name": "stamp", "size": 5}
 POINT = record("point", ("jd", "double"), ("flux", ["null", "float"]), ("band", ["null", "band"]))
+EARLIER = record(
+    "earlier",
+    ("jd", "double"),
+    ("candid", ["null", "long"]),
+    ("name", ["string", "null"]),
+    ("band", "string"),
+    ("raw", "bytes"),
+    ("nothing", "null"),
+    ("mag", ["null", "float", "int"]),
+)
 
 SCHEMAS = [
     record(
@@ -119,4 +129,20 @@ SCHEMAS = [
     ["null", "string", record("r", ("a", "bytes")), array("double")],
     "string",
     record("wide", *((f"f{i}", ["null", "double"]) for i in range(40)), ("last", "long")),
+    record(  # its lists are decoded in parts too, and it contains itself
+        "history",
+        ("candid", "long"),
+        ("earlier", ["null", array(EARLIER)]),
+        ("forced", array("earlier")),
+        ("again", ["null", "history"]),
+        ("fits", [array(record("fit", ("jd", "double"), ("chi", "float"), ("good", "boolean"))), "null"]),
+        ("image", "bytes"),
+        namespace="survey.v2",
+    ),
+    record(  # and so are values that take no bytes, in the lists or beside them
+        "nulls",
+        ("candid", "int"),
+        ("sparse", array(record("sparse", *((f"n{i}", "null") for i in range(60)), ("id", "int")))),
+        ("named", mapping(record("nothing", *((f"n{i}", "null") for i in range(60))))),
+    ),
 ]

@@ -1,7 +1,8 @@
 """What is asked of the compiled decoder with any bytes; `fuzz_avro.py` makes them up, and `test_corpus.py` knows some.
 
 An input is a byte that chooses a schema, and the bytes of a record. Whatever they are, the decoder gives a value or says
-what is wrong; a value is the one that fastavro gives. The byte 255 chooses the end of a container instead.
+what is wrong; a value is the one that fastavro gives, whole and in parts. The byte 255 chooses the end of a container
+instead.
 """
 
 import array
@@ -10,16 +11,19 @@ import io
 import fastavro
 from avro_schemas import SCHEMAS
 from fuzzed_decoder import DECODER
+from parts import check_parts
 
 from nuncius.alerts.packets import ocf
 from nuncius.alerts.packets.schemas import prepare_schema
 
 CONTAINER = 255
 SYNC_SIZE = 16
+LISTS = ("earlier", "forced", "fits", "sparse", "missing")
+KEYS = frozenset({"candid", "jd", "id"})
 
 
 class Target:
-    """A schema, its program for all fields, and those for its first, middle and last ones."""
+    """A schema, its program for all fields, those for its first, middle and last ones, and those for parts of it."""
 
     def __init__(self, schema):
         self.schema = prepare_schema(schema)
@@ -31,6 +35,7 @@ class Target:
             for names in {frozenset(fields[:1]), frozenset(fields[1::3]), frozenset(fields[-1:])}
             if names
         ]
+        self.in_parts, self.entries = self.schema.programs_in_parts(LISTS, KEYS) or (self.program, {})
 
 
 TARGETS = [Target(schema) for schema in SCHEMAS]
@@ -55,6 +60,9 @@ def check(target, data):
     buffer = array.array("B", data)
     whole = attempt(target.program.decode, buffer)
     passed = attempt(target.program.skip, buffer)
+    parts = attempt(target.in_parts.decode, buffer)
+    if (whole is None) != (parts is None):
+        raise AssertionError(f"the whole gives {whole!r}, and the parts {parts!r}")
     if whole is None:
         return
     value, end = whole
@@ -63,6 +71,11 @@ def check(target, data):
     expected = fastavro.schemaless_reader(io.BytesIO(data), target.parsed, None)
     if repr(value) != repr(expected):
         raise AssertionError(f"{value!r} is not {expected!r}")
+    found, stop = parts
+    if stop != end:
+        raise AssertionError(f"decoding ends at {end}, that of parts at {stop}")
+    if target.entries:
+        check_parts(value, found, LISTS, KEYS, lambda name, at: target.entries[name].decode(buffer, at)[0])
     for names, program in target.projections:
         found, stop = program.decode(buffer)
         if stop > end or repr(found) != repr({key: part for key, part in value.items() if key in names}):

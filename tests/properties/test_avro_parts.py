@@ -105,7 +105,7 @@ class Lists(Types):
                 plain = plain and is_plain
         if self.draw(st.integers(0, 9)) == 0:
             fields.append({"name": "first", "type": "int"})
-            plain = plain and not marked
+            plain = False
         self.known[full] = True
         return {"type": "record", **written, "fields": fields}, tuple(marked), plain
 
@@ -275,12 +275,10 @@ def test_the_number_of_values_has_one_bound():
 def test_depth_has_one_bound():
     """A record that contains itself nests as deep, whether its own list is given whole or in parts."""
     schema = with_list(ENTRY, next=["null", "r"])
-    link = varint(1) + varint(2) + varint(1) + varint(1) + varint(0)
     found = []
     for depth in range(90, 110):
         data = varint(1) * depth + varint(0) + (varint(1) + varint(2) + varint(0) + varint(0)) * (depth + 1)
         found.append(compare(packet_of(schema, data), ("l",), frozenset({"x"})))
-    assert link
     assert found == sorted(found, reverse=True)
     assert set(found) == {"whole", "damaged"}
 
@@ -303,7 +301,6 @@ def test_the_size_of_a_block(told):
 ONE = varint(1) + varint(1) + varint(0) + varint(0)  # a block of one ENTRY without `y`
 NOT_IN_PARTS = {
     "no branch": ([], varint(0)),
-    "only null": (["null"], varint(0)),
     "a number": ("int", varint(1)),
     "a map": ({"type": "map", "values": ENTRY}, varint(0)),
     "a record": (ENTRY, varint(1) + varint(0)),

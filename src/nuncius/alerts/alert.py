@@ -303,6 +303,17 @@ class Alert:
             self._reading = survey.read(found)
         return found
 
+    def check(self) -> None:
+        """See that all values can be decoded, which for most packets is quicker than to decode them.
+
+        Raises
+        ------
+        PacketError
+            If the packet is damaged where only decoding finds it. A stream has then put it into its quarantine.
+        """
+        if self._packet is None and not self._decoding(self._opened.passes):
+            _ = self.packet
+
     def in_parts(self, keys: frozenset[str]) -> Parts | None:
         """Decode all but the entries of histories, of which only some fields are; None where that is no gain.
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
+from nuncius.alerts import Alert
 from nuncius.errors import ConfigurationError, NunciusError, PacketError
 from nuncius.streams.bounds import parse_start
 from nuncius.streams.signals import AsyncSignal
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from types import TracebackType
 
-    from nuncius.alerts import Alert
     from nuncius.alerts.sink import Sink
     from nuncius.streams.merged import Source
     from nuncius.streams.rules import StreamStats
@@ -296,7 +296,8 @@ def readable(alerts: Sequence[Alert], on_error: str) -> list[Alert]:
     whole = []
     for alert in alerts:
         try:
-            _ = alert.packet
+            if isinstance(alert, Alert):  # a notice is whole from the beginning
+                alert.check()
         except PacketError as error:
             if on_error == "raise":
                 raise

@@ -106,6 +106,26 @@ class Packet:
             )
         return values
 
+    def passes(self) -> bool:
+        """See by passing over the values that they can be decoded; False where only decoding them can tell.
+
+        Raises
+        ------
+        PacketError
+            If the bytes are damaged where only decoding finds it.
+        """
+        schema = self._written_with
+        checker = schema.checker() if schema is not None and self._values is None else None
+        if schema is None or checker is None:
+            return False
+        record = self._record()
+        try:
+            end = checker.skip(record)
+        except ValueError as error:
+            raise _misfit(error, schema) from error
+        _check_end(record, end)
+        return True
+
     def decode_beginning(self, names: frozenset[str]) -> dict[str, Any]:
         """Return the named top-level values and perhaps others; much faster than all where they come early.
 

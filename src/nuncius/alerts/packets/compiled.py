@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PRIMITIVES = {"null": 0, "boolean": 1, "int": 2, "long": 2, "float": 3, "double": 4, "bytes": 5, "string": 6}
 _FIXED, _ENUM, _ARRAY, _MAP, _UNION, _RECORD = range(7, 13)
 _SIZES = {0: (0, 0), 1: (1, 1), 3: (4, 4), 4: (8, 8)}  # those that don't vary, and the least
+_CONVERT = 7  # the place in a node of what makes the value of a logical type
 _SWITCH = "NUNCIUS_COMPILED"
 _MAX_DECIMAL_BYTES = 1024  # none in nature has a hundred digits; for a million Python takes minutes
 
@@ -56,6 +57,16 @@ def program_of(schema: Any, names: frozenset[str] | None = None) -> Any:
         return module.Program(_Compiler().compile(schema, names))
     except _UnknownError:
         return None
+
+
+def is_plain(schema: Any) -> bool:
+    """Tell whether bytes of a schema that can be passed over can be decoded too: no logical type may refuse a value."""
+    compiler = _Compiler()
+    try:
+        nodes = compiler.compile(schema, None)
+    except _UnknownError:
+        return False
+    return all(node[_CONVERT] is None for node in nodes)
 
 
 def programs_in_parts(

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from nuncius.alerts.packets.compiled import program_of, programs_in_parts
+from nuncius.alerts.packets.compiled import is_plain, program_of, programs_in_parts
 from nuncius.errors import ConfigurationError, SchemaError
 
 if TYPE_CHECKING:
@@ -72,6 +72,12 @@ class WriterSchema:
         if names not in self._programs:
             self._programs[names] = program_of(self.parsed, names)
         return self._programs[names]
+
+    def checker(self) -> Any:
+        """Return a program by which passing over a record shows that it can be decoded; None if there is none."""
+        if "checker" not in self._programs:
+            self._programs["checker"] = self.program() if is_plain(self.parsed) else None
+        return self._programs["checker"]
 
     def programs_in_parts(self, lists: tuple[str, ...], keys: frozenset[str]) -> Any:
         """Return the programs that leave the entries of long lists undecoded; None if there are none."""

@@ -141,7 +141,7 @@ class Keeper:
             under_way.result()
 
     def _enter(self, prepared: Prepared, alerts: Sequence[Alert | Notice]) -> None:
-        _enter(self._database, prepared, self._report)
+        enter(self._database, prepared, self._report)
         if self._durable is not None:
             self._durable(alerts)
 
@@ -159,7 +159,7 @@ def _pieces(alerts: Sequence[Alert | Notice]) -> Sequence[Sequence[Alert | Notic
     return pieces
 
 
-def _enter(database: Database, prepared: Prepared, report: IngestReport) -> None:
+def enter(database: Database, prepared: Prepared, report: IngestReport) -> None:
     """Write rows in one transaction."""
     counts = IngestReport()
     with database.writing() as connection:
