@@ -104,10 +104,15 @@ class Source:
         self.asked = 0
         self.closed = False
         self.acknowledged: list[Alert] = []
+        self.released: list[Alert] = []
 
     def acknowledge(self, alerts: Sequence[Alert]) -> None:
         """Note them."""
         self.acknowledged += alerts
+
+    def release(self, alert: Alert, delay_s: float = 0) -> None:
+        """Note it."""
+        self.released.append(alert)
 
     def batches(
         self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
@@ -173,6 +178,9 @@ class NotingSource:
     def __init__(self, notes: Path, begin: int) -> None:
         self._notes = notes
         self._begin = begin
+
+    def release(self, alert: Alert, delay_s: float = 0) -> None:
+        """Nothing to do: it comes again after the kill."""
 
     def acknowledge(self, alerts: Sequence[Alert]) -> None:
         """Note a batch; the note is on its way to the file when this returns."""

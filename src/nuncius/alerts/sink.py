@@ -35,6 +35,9 @@ class AlertSource(Protocol):
     def acknowledge(self, alerts: Any) -> None:
         """Say, from any thread, that alerts are finished: they are durable."""
 
+    def release(self, alert: Any, delay_s: float = 0) -> None:
+        """Give an alert back that is not finished: it comes again."""
+
 
 @runtime_checkable
 class AsyncAlertSource(Protocol):
@@ -51,6 +54,9 @@ class AsyncAlertSource(Protocol):
 
     def acknowledge(self, alerts: Any) -> None:
         """Say, from any thread, that alerts are finished: they are durable."""
+
+    def release(self, alert: Any, delay_s: float = 0) -> None:
+        """Give an alert back that is not finished: it comes again."""
 
 
 class Sink(Protocol):

@@ -203,6 +203,10 @@ class _Published:
         """See `nuncius.alerts.sink.AlertSource`."""
         self._stream.acknowledge(alerts)
 
+    def release(self, alert: Alert, delay_s: float = 0) -> None:
+        """See `nuncius.alerts.sink.AlertSource`."""
+        self._stream.release(alert, delay_s)
+
     def batches(
         self, n: int = 500, timeout_s: float | None = 1.0, *, finish: bool = True
     ) -> Iterator[Sequence[Alert]]:

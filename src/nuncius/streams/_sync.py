@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("nuncius.streams")
 
 _CLOSE_S = 5.0
+_IDLE_S = 1.0  # after so long without alerts, who holds some is asked for them
 
 
 class Stream:
@@ -91,35 +92,22 @@ class Stream:
         Yields
         ------
         list of Alert
-            Never empty; but without `finish` an empty one asks for what is left when no more will come, and who comes back
-            after it has finished all.
+            Never empty; but without `finish` an empty one asks for what is left, while no others come and when no more will;
+            who comes back after the latter has finished all.
         """
         if n < 1:
             raise ConfigurationError(f"n={n}: a batch holds at least one alert")
         n = min(n, self._engine.rules.max_unacknowledged)
+        at_end = False
         while True:
-            batch = self._next(1, None, finish=finish)
-            if not batch:
-                if self._over:
-                    return
-                yield batch
-                self._next(1, None)
+            idle_s = None if finish or self._engine.is_finished else _IDLE_S
+            batch = self._next(1, idle_s, finish=finish or at_end)
+            if not batch and self._over:
                 return
-            deadline = None if timeout_s is None else time.monotonic() + timeout_s
-            while len(batch) < n:
-                try:
-                    more = self._engine.take(n - len(batch))
-                except NunciusError:
-                    break  # raised again by the next call: this batch goes out first
-                if more:
-                    batch += more
-                    continue
-                remaining = 1.0 if deadline is None else deadline - time.monotonic()
-                # Who may not have more in hand must get this batch, or he could never acknowledge it.
-                if more is None or remaining <= 0 or not self._engine.has_room:
-                    break
-                self._signal.wait(remaining)
-            yield batch
+            at_end = batch is None  # but a partition of another member may come to us even then
+            if batch:
+                self._fill(batch, n, timeout_s)
+            yield batch or []
 
     def poll(self, timeout_s: float | None = None) -> Alert | None:
         """Return the next alert, or None when `timeout_s` is over or the stream has ended.
@@ -254,8 +242,11 @@ class Stream:
 
     # Parts ---------------------------------------------------------------------------------------------------------
 
-    def _next(self, n: int, timeout_s: float | None, *, finish: bool = True) -> list[Alert]:
-        """Finish what was handed out, and wait for the next alerts; an empty list after the time or at the end."""
+    def _next(self, n: int, timeout_s: float | None, *, finish: bool = True) -> list[Alert] | None:
+        """Finish what was handed out, and wait for the next alerts; an empty list after the time or at the end.
+
+        Without `finish` it is None if no more will come and some are not finished.
+        """
         if self._over:
             return []
         if finish:
@@ -265,7 +256,7 @@ class Stream:
             alerts = self._engine.take(n)
             if alerts is None:
                 if not finish and not self._engine.is_finished:
-                    return []
+                    return None
                 self._over = True
                 # By hand, the last alerts may be acknowledged after the loop: then the block or `close` ends the stream.
                 if self._engine.rules.acknowledge != "manual" or self._engine.is_finished:
@@ -277,6 +268,28 @@ class Stream:
             if remaining <= 0:
                 return []
             self._signal.wait(remaining)
+
+    def _fill(self, batch: list[Alert], n: int, timeout_s: float | None) -> None:
+        """Wait for more alerts of a batch, until it has `n`, the time is over, or no more will come."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while len(batch) < n:
+                try:
+                    more = self._engine.take(n - len(batch))
+                except NunciusError:
+                    break  # raised again by the next call: this batch goes out first
+                if more:
+                    batch += more
+                    continue
+                remaining = 1.0 if deadline is None else deadline - time.monotonic()
+                # Who may not have more in hand must get this batch, or he could never acknowledge it.
+                if more is None or remaining <= 0 or not self._engine.has_room:
+                    break
+                self._signal.wait(remaining)
+        except BaseException:  # interrupted: nobody gets this batch, so nobody may finish it by going on
+            for alert in batch:
+                self._engine.release(alert, 0)
+            raise
 
     def _leave(self, *, finish: bool) -> None:
         self._over = True

@@ -227,28 +227,30 @@ class _Compiler:
     def _marked_list(self, field: Any) -> int:
         """Add the nodes of a list whose entries are not decoded: an array of plain records, or null."""
         kinds = field["type"] if isinstance(field["type"], list) else [field["type"]]
-        number = self._reserve() if isinstance(field["type"], list) else -1
-        children = []
-        for kind in kinds:
-            if kind == "null":
-                children.append(self._node("null", None))
-                continue
-            if not isinstance(kind, dict) or kind.get("type") != "array":
-                raise _UnknownError(field["name"])
-            item = (
-                self.definitions.get(kind["items"], {}) if isinstance(kind["items"], str) else kind["items"]
-            )
-            if item.get("type") != "record" or not all(
-                self._is_plain(part["type"]) for part in item["fields"]
-            ):
-                raise _UnknownError(field["name"])
-            self.items[field["name"]] = item
-            array = self._reserve()
-            entry = self._node(item, self._marked[field["name"]])
-            children.append(self._put(array, _ARRAY, -1, 1, children=(entry,), style=1))
-        if number < 0:
-            return children[0]
-        return self._put(number, _UNION, -1, 1 + min(map(self._least, children)), children=tuple(children))
+        arrays = [kind for kind in kinds if kind != "null"]
+        # Of two arrays nobody knows later in which an entry was.
+        item = self._plain_item(arrays[0]) if len(arrays) == 1 else None
+        if item is None:
+            raise _UnknownError(field["name"])
+        self.items[field["name"]] = item
+        number = self._reserve()
+        entry = self._node(item, self._marked[field["name"]])
+        array = self._put(number, _ARRAY, -1, 1, children=(entry,), style=1)
+        if kinds is not field["type"]:
+            return array
+        children = tuple(self._node(kind, None) if kind == "null" else array for kind in kinds)
+        return self._add(_UNION, -1, 1 + min(map(self._least, children)), children=children)
+
+    def _plain_item(self, kind: Any) -> Any:
+        """Return the record that an array is of if all its fields are plain; None for any other type."""
+        if not isinstance(kind, dict) or kind["type"] != "array" or self._converter(kind) is not None:
+            return None
+        item = kind["items"]
+        if isinstance(item, str) and item not in _PRIMITIVES:  # whatever other type has taken its name
+            item = self.definitions.get(item)
+        if not isinstance(item, dict) or item["type"] != "record":
+            return None
+        return item if all(self._is_plain(part["type"]) for part in item["fields"]) else None
 
     def _is_plain(self, kind: Any) -> bool:
         """Tell whether bytes that were passed over as of this type can be decoded and written as JSON."""

@@ -88,7 +88,10 @@ class EmbeddedArchive(Archive):
                     self._driver.run(calling(keeper.write, batch))
                     advance(len(batch))
             finally:  # whatever happens, nothing goes on behind the caller's back
-                self._driver.run(calling(keeper.flush))
+                try:
+                    self._driver.run(calling(keeper.end))
+                finally:
+                    batches.give_back()
         report.seconds = time.monotonic() - begin
         return report
 

@@ -206,7 +206,7 @@ class EmbeddedBackend(Backend):
                     "alerts": alerts,
                     "objects": objects,
                     "history_points": ask(
-                        f"SELECT total(length(point) - length(replace(point, char(10), '')) + 1) "
+                        f"SELECT coalesce(sum(length(point) - length(replace(point, char(10), '')) + 1), 0) "
                         f"FROM {quoted(f'{name}:points')}"
                     ).fetchone()[0],
                     "revisions": ask(f"SELECT count(*) FROM {quoted(f'{name}:revisions')}").fetchone()[0],

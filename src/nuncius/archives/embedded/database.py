@@ -28,6 +28,7 @@ Kind: TypeAlias = Literal["alerts", "catalog"]
 _DEADLINE_STEPS = 5000  # of SQLite's virtual machine between two looks at the clock: a tenth of a millisecond
 _BUSY_S = 30.0
 _PAGE_BYTES = 8192  # of a new file: packets fill many pages, and each page costs two system calls to write
+_ROWS_AT_ONCE = (50, 5, 1)  # with at most 16 values each: SQLite allows 999 in its oldest builds
 _PAGE_CACHE_KIB = 64 * 1024
 _MMAP_BYTES = 1 << 30
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -49,13 +50,30 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 )
 
 
+class _Guarded(sqlite3.Connection):
+    """A connection that another thread may close between two statements; within one Python's own would crash."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._guard = threading.RLock()
+        super().__init__(*arguments, **options)
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        with self._guard:
+            return super().execute(*arguments)
+
+    def close(self) -> None:
+        with self._guard:
+            super().close()
+
+
 class _Connection:
     """Holds the connection of one thread, and closes it when the thread has ended."""
 
-    __slots__ = ("__weakref__", "connection")
+    __slots__ = ("__weakref__", "connection", "process")
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.process = os.getpid()
 
     def __del__(self) -> None:
         self.connection.close()
@@ -86,8 +104,7 @@ class Database:
     @property
     def connection(self) -> sqlite3.Connection:
         """The connection of this thread."""
-        if self._closed:
-            raise ConfigurationError(f"the archive {self.path} is closed; open it again with open_archive")
+        self._check_open()
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.process != os.getpid():
             holder = _Connection(self._connect())
@@ -124,6 +141,7 @@ class Database:
     @property
     def writer(self) -> ThreadPoolExecutor:
         """A thread for transactions that are carried out while something else is done; each process has its own."""
+        self._check_open()
         if self._writer is None or self._writer[0] != os.getpid():
             self._writer = os.getpid(), ThreadPoolExecutor(1, "nuncius-archive")
         return self._writer[1]
@@ -215,12 +233,19 @@ class Database:
         execute("INSERT OR REPLACE INTO catalogs (name, kind) VALUES (?, 'catalog')", (name,))
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; a transaction that is under way in another thread is undone."""
         self._closed = True
         self._writer = None  # its thread ends when nobody has it any more
         for holder in list(self._connections):
-            holder.connection.close()
-        self._connections.clear()
+            if holder.process == os.getpid():
+                with contextlib.suppress(sqlite3.ProgrammingError):  # its thread has ended just now
+                    holder.connection.interrupt()
+                holder.connection.close()
+                self._connections.discard(holder)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError(f"the archive {self.path} is closed; open it again with open_archive")
 
     def _connect(self) -> sqlite3.Connection:
         # Opening by URI is the only way to ask for read-only.
@@ -245,6 +270,7 @@ class Database:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
+            factory=_Guarded,
         )
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         connection.execute(f"PRAGMA cache_size = {-_PAGE_CACHE_KIB}")
@@ -319,7 +345,9 @@ class Database:
         text = str(error)
         if name.startswith("SQLITE_INTERRUPT") and self._is_too_late():
             return self._late()
-        if name.startswith("SQLITE_FULL"):
+        if self._closed:
+            reason = "it was closed meanwhile. Open it again with open_archive"
+        elif name.startswith("SQLITE_FULL"):
             reason = "the disk is full. What is in the archive stays readable; make room and go on"
         elif name.startswith("SQLITE_READONLY") or "readonly" in text:
             reason = "the file or its folder may not be written. Change its permissions, or open it with read_only=True"
@@ -410,16 +438,18 @@ def insert_rows(
 ) -> None:
     """Insert rows of values of the named columns, within a transaction; those that a table has already stay.
 
-    Many rows stand in one statement, because at each of its ends Python's lock changes hands between two threads.
+    Many rows stand in one statement, because at each of its ends Python's lock changes hands between two threads. But
+    statements have few lengths: each is kept for the next time, and with it copies of the values of its last one.
     """
     mark = f"({', '.join('?' * len(names))})"
-    at_once = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(names)
-    for start in range(0, len(rows), at_once):
-        some = rows[start : start + at_once]
+    begin = 0
+    while begin < len(rows):
+        count = next(size for size in _ROWS_AT_ONCE if size <= len(rows) - begin)
         connection.execute(
-            f"INSERT OR IGNORE INTO {quoted(table)} ({', '.join(names)}) VALUES {', '.join([mark] * len(some))}",
-            [*chain.from_iterable(some)],
+            f"INSERT OR IGNORE INTO {quoted(table)} ({', '.join(names)}) VALUES {', '.join([mark] * count)}",
+            [*chain.from_iterable(rows[begin : begin + count])],
         )
+        begin += count
 
 
 def quoted(name: str) -> str:

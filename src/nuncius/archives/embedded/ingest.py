@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import threading
 import time
 from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any
@@ -45,15 +46,28 @@ class Batches:
 
     def __init__(self, alerts: Any) -> None:
         self._alerts = alerts
+        self._in_hand: dict[int, Alert | Notice] = {}
 
     def finish(self, alerts: Sequence[Alert | Notice]) -> None:
         """Acknowledge alerts that are on the disk."""
         if isinstance(self._alerts, (AlertSource, AsyncAlertSource)):
             self._alerts.acknowledge(alerts)
+            for alert in alerts:
+                self._in_hand.pop(id(alert), None)
+
+    def give_back(self) -> None:
+        """Release what is not on the disk, or the stream would take it for finished when its block ends or goes on."""
+        if isinstance(self._alerts, (AlertSource, AsyncAlertSource)):
+            for alert in [*self._in_hand.values()]:
+                self._alerts.release(alert)
+
+    def _noted(self, batch: Sequence[Alert]) -> Sequence[Alert]:
+        self._in_hand.update((id(alert), alert) for alert in batch)
+        return batch
 
     def __iter__(self) -> Iterator[Sequence[Alert]]:
         if isinstance(self._alerts, AlertSource):
-            yield from self._alerts.batches(_BATCH, 1.0, finish=False)
+            yield from map(self._noted, self._alerts.batches(_BATCH, 1.0, finish=False))
             return
         rest = iter(self._alerts)
         while batch := list(itertools.islice(rest, _BATCH)):
@@ -72,7 +86,7 @@ class AsyncBatches(Batches):
     async def __aiter__(self) -> AsyncIterator[Sequence[Alert]]:
         if hasattr(self._alerts, "__aiter__"):
             async for batch in self._alerts.batches(_BATCH, 1.0, finish=False):
-                yield batch
+                yield self._noted(batch)
             return
         batches = iter(self)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
@@ -109,6 +123,8 @@ class Keeper:
         self._report = report
         self._durable = durable
         self._under_way: Future[None] | None = None
+        self._lock = threading.RLock()  # who was interrupted may still be in `write`, in a worker thread
+        self._ended = False
 
     def write(self, alerts: Sequence[Alert | Notice]) -> None:
         """Begin to write alerts; all but the last transaction is on the disk when this returns. None at all flushes.
@@ -121,11 +137,17 @@ class Keeper:
         """
         if not alerts:
             self.flush()
-        with self._database.errors():
-            for piece in _pieces(alerts):
-                prepared = self._preparation(piece, self._report)
-                self.flush()
-                self._under_way = self._database.writer.submit(self._enter, prepared, piece)
+        with self._lock, self._database.errors():
+            try:
+                for piece in _pieces(alerts):
+                    if self._ended:
+                        return
+                    prepared = self._preparation(piece, self._report)
+                    self.flush()
+                    self._under_way = self._database.writer.submit(self._enter, prepared, piece)
+            except BaseException:
+                self._preparation.forget()  # what it takes for known may not have been written
+                raise
 
     def flush(self) -> None:
         """Wait until everything is on the disk.
@@ -135,10 +157,28 @@ class Keeper:
         StorageError
             If the last transaction can't be written.
         """
-        if self._under_way is not None:
-            wait([self._under_way])  # an interruption here leaves it under way, to be waited for once more
-            under_way, self._under_way = self._under_way, None
-            under_way.result()
+        with self._lock:
+            if self._under_way is not None:
+                wait(
+                    [self._under_way]
+                )  # an interruption here leaves it under way, to be waited for once more
+                under_way, self._under_way = self._under_way, None
+                try:
+                    under_way.result()
+                except BaseException:
+                    self._preparation.forget()
+                    raise
+
+    def end(self) -> None:
+        """Begin nothing more, and wait until everything is on the disk.
+
+        Raises
+        ------
+        StorageError
+            If the last transaction can't be written.
+        """
+        self._ended = True
+        self.flush()
 
     def _enter(self, prepared: Prepared, alerts: Sequence[Alert | Notice]) -> None:
         enter(self._database, prepared, self._report)
@@ -194,6 +234,7 @@ class ArchiveSink:
     def __init__(self, database: Database, keep: Keep, *, cutouts: bool) -> None:
         self.report = IngestReport()
         self._keeper = Keeper(database, keep, cutouts=cutouts, report=self.report)
+        self._lock = threading.Lock()  # several streams may save in one sink
 
     def write(self, items: Sequence[Alert | Notice]) -> None:
         """Keep a batch; it is on the disk when this returns.
@@ -203,8 +244,9 @@ class ArchiveSink:
         StorageError
             If it can't be written. What is there of it already changes nothing when it comes again.
         """
-        self._keeper.write(items)
-        self._keeper.flush()
+        with self._lock:
+            self._keeper.write(items)
+            self._keeper.flush()
 
     def close(self) -> None:
         """Nothing to do: the archive stays open."""

@@ -127,6 +127,10 @@ class Preparation:
             self._add(prepared, _readable(alerts[start : start + _AT_ONCE], self._keep, report))
         return prepared
 
+    def forget(self) -> None:
+        """Ask the archive anew which entries are known."""
+        self._known, self._before = {}, {}
+
     def _add(self, prepared: Prepared, readable: Sequence[tuple[Alert | Notice, Contents]]) -> None:
         """Add the rows of some alerts that were decoded."""
         positions = [(alert.ra, alert.dec) for alert, _ in readable]
