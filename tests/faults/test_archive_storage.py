@@ -443,13 +443,12 @@ def test_an_archive_on_a_network_is_refused_and_can_be_read(archive, monkeypatch
 
 
 def test_the_write_ahead_log_must_be_possible(tmp_path, monkeypatch):
-    class Refusing(sqlite3.Connection):
+    class Refusing(database_module._Guarded):
         def execute(self, statement, *arguments):
             return super().execute(
                 statement.replace("journal_mode = WAL", "journal_mode = DELETE"), *arguments
             )
 
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, factory=Refusing, **k))
+    monkeypatch.setattr(database_module, "_Guarded", Refusing)
     with pytest.raises(StorageError, match=r"write-ahead log .*'delete'"):
         open_archive(tmp_path / "night.db")

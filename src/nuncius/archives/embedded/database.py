@@ -62,8 +62,13 @@ class _Guarded(sqlite3.Connection):
             return super().execute(*arguments)
 
     def close(self) -> None:
-        with self._guard:
+        if not self._guard.acquire(blocking=False):
+            self.interrupt()  # not without need: SQLite would then leave its log behind
+            self._guard.acquire()
+        try:
             super().close()
+        finally:
+            self._guard.release()
 
 
 class _Connection:
@@ -238,8 +243,6 @@ class Database:
         self._writer = None  # its thread ends when nobody has it any more
         for holder in list(self._connections):
             if holder.process == os.getpid():
-                with contextlib.suppress(sqlite3.ProgrammingError):  # its thread has ended just now
-                    holder.connection.interrupt()
                 holder.connection.close()
                 self._connections.discard(holder)
 
