@@ -252,11 +252,13 @@ def _night(kind: str, keep: Keep, objects: str, seconds: float) -> _Night:
         with open_stream(url, stop=f"{seconds}s", on_error="raise", **_OPTIONS[kind]) as stream:
             telling = threading.Thread(target=_tell, args=(stream, feeder.stdin, over))
             telling.start()
-            before, begin = os.times(), perf_counter()
-            report = archive.ingest(stream, keep=keep, progress=False)
-            after, end = os.times(), perf_counter()
-            over.set()
-            telling.join()
+            try:
+                before, begin = os.times(), perf_counter()
+                report = archive.ingest(stream, keep=keep, progress=False)
+                after, end = os.times(), perf_counter()
+            finally:
+                over.set()
+                telling.join()
         check(report.archived == report.received == archive.count(_CATALOG), f"{report} is not all new")
     feeder.stdin.close()
     broker_cpu = float(feeder.stdout.readline())

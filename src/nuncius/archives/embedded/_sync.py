@@ -76,6 +76,11 @@ class EmbeddedArchive(Archive):
         StorageError
             If the archive can't be written. What was written before stays; the stream's other alerts are not
             acknowledged and come again.
+
+        Notes
+        -----
+        While a `find` that this thread began is not at its end, the thread sees the archive as it was at that beginning,
+        without what is kept meanwhile. Make a list of what it gives, or close it, before you count what was kept.
         """
         keep = _checked(keep)
         report = IngestReport()

@@ -332,10 +332,8 @@ class Database:
                 for (name,) in connection.execute(
                     "SELECT name FROM catalogs WHERE kind = 'alerts'"
                 ).fetchall():
-                    points = quoted(f"{name}:points")
                     connection.execute(f"ALTER TABLE {quoted(name)} ADD COLUMN in_packet TEXT")
-                    connection.execute(f"ALTER TABLE {points} ADD COLUMN last_mjd REAL")
-                    connection.execute(f"UPDATE {points} SET last_mjd = mjd")
+                    connection.execute(f"ALTER TABLE {quoted(f'{name}:points')} ADD COLUMN last_mjd REAL")
             connection.execute(f"PRAGMA user_version = {max(version, VERSION)}")
             connection.execute("COMMIT")
         except BaseException:
@@ -437,9 +435,14 @@ def _refuse_network_file_system(path: Path) -> None:
 
 
 def insert_rows(
-    connection: sqlite3.Connection, table: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    connection: sqlite3.Connection,
+    table: str,
+    names: Sequence[str],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    known: Literal["ABORT", "IGNORE", "REPLACE"] = "ABORT",
 ) -> None:
-    """Insert rows of values of the named columns, within a transaction; those that a table has already stay.
+    """Insert rows of values of the named columns, within a transaction; `known` is SQLite's word for a row that is there.
 
     Many rows stand in one statement, because at each of its ends Python's lock changes hands between two threads. But
     statements have few lengths: each is kept for the next time, and with it copies of the values of its last one.
@@ -449,7 +452,7 @@ def insert_rows(
     while begin < len(rows):
         count = next(size for size in _ROWS_AT_ONCE if size <= len(rows) - begin)
         connection.execute(
-            f"INSERT OR IGNORE INTO {quoted(table)} ({', '.join(names)}) VALUES {', '.join([mark] * count)}",
+            f"INSERT OR {known} INTO {quoted(table)} ({', '.join(names)}) VALUES {', '.join([mark] * count)}",
             [*chain.from_iterable(rows[begin : begin + count])],
         )
         begin += count

@@ -45,10 +45,15 @@ def read_entries(rows: Iterable[tuple[str, str, str, str | None]]) -> dict[str, 
     found: dict[str, dict[str, Document]] = {}
     for list_name, keys, texts, extras in rows:
         entries = found.setdefault(list_name, {})
-        # Layouts 1 and 2 kept a key as it was, even with an end of a line in it.
-        for key, entry in zip(keys.split("\n"), from_lines(texts, extras), strict=False):
+        for key, entry in _keyed(keys, from_lines(texts, extras)):
             entries.setdefault(key, entry)
     return {list_name: _by_time(entries) for list_name, entries in found.items()}
+
+
+def _keyed(keys: str, entries: Sequence[Document]) -> Iterable[tuple[str, Document]]:
+    """Put the entries of a row and their keys together."""
+    # Layouts 1 and 2 kept a key as it was, even with an end of a line in it.
+    return [(keys, entries[0])] if len(entries) == 1 else zip(keys.split("\n"), entries, strict=True)
 
 
 def _by_time(entries: Mapping[str, Document]) -> list[Document]:
@@ -60,24 +65,22 @@ def _by_time(entries: Mapping[str, Document]) -> list[Document]:
 def prune_histories(connection: sqlite3.Connection, catalog: str, limit: float) -> None:
     """Delete entries from before a time (MJD), within a transaction."""
     points = quoted(f"{catalog}:points")
-    connection.execute(f"DELETE FROM {points} WHERE last_mjd < ?", (limit,))
-    # What is left of the rows that hold both older and newer entries.
+    connection.execute(f"DELETE FROM {points} WHERE coalesce(last_mjd, mjd) < ?", (limit,))
+    # What is left of the rows that hold both older and newer entries; it begins at the limit, so it is not met again.
     statement = f"SELECT {', '.join(POINT_COLUMNS)} FROM {points} WHERE mjd < ?"
-    for object_id, list_name, point, first, _, texts, extras in connection.execute(
-        statement, (limit,)
-    ).fetchall():
+    for object_id, list_name, point, first, _, texts, extras in connection.execute(statement, (limit,)):
         connection.execute(
             f"DELETE FROM {points} WHERE object_id = ? AND list = ? AND point = ? AND mjd = ?",
             (object_id, list_name, point, first),
         )
         left = []
-        for key, entry in zip(point.split("\n"), from_lines(texts, extras), strict=False):
+        for key, entry in _keyed(point, from_lines(texts, extras)):
             mjd = mjd_of_entry(entry)
             if mjd is None or mjd >= limit:
                 left.append((key, entry))
         if left:
             row = row_of(object_id, list_name, *zip(*left, strict=True))
-            insert_rows(connection, f"{catalog}:points", POINT_COLUMNS, [row])
+            insert_rows(connection, f"{catalog}:points", POINT_COLUMNS, [row], known="IGNORE")
 
 
 def is_histories(catalog: str) -> bool:

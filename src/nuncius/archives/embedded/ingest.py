@@ -69,6 +69,11 @@ class Batches:
         if isinstance(self._alerts, AlertSource):
             yield from map(self._noted, self._alerts.batches(_BATCH, 1.0, finish=False))
             return
+        if hasattr(self._alerts, "batches"):
+            raise ConfigurationError(
+                f"{type(self._alerts).__name__} gives batches, but ingest also needs its methods acknowledge and release; "
+                "see nuncius.alerts.sink.AlertSource"
+            )
         rest = iter(self._alerts)
         while batch := list(itertools.islice(rest, _BATCH)):
             for alert in batch:
@@ -144,7 +149,7 @@ class Keeper:
                         return
                     prepared = self._preparation(piece, self._report)
                     self.flush()
-                    self._under_way = self._database.writer.submit(self._enter, prepared, piece)
+                    self._begin(prepared, piece)
             except BaseException:
                 self._preparation.forget()  # what it takes for known may not have been written
                 raise
@@ -180,6 +185,12 @@ class Keeper:
         self._ended = True
         self.flush()
 
+    def _begin(self, prepared: Prepared, alerts: Sequence[Alert | Notice]) -> None:
+        try:
+            self._under_way = self._database.writer.submit(self._enter, prepared, alerts)
+        except RuntimeError:  # the main thread has ended, and Python gives executors no more work
+            self._enter(prepared, alerts)
+
     def _enter(self, prepared: Prepared, alerts: Sequence[Alert | Notice]) -> None:
         enter(self._database, prepared, self._report)
         if self._durable is not None:
@@ -208,7 +219,8 @@ def enter(database: Database, prepared: Prepared, report: IngestReport) -> None:
             if catalog not in known:
                 database.create_catalog(catalog)
             _enter_alerts(connection, catalog, rows, counts)
-            insert_rows(connection, f"{catalog}:points", POINT_COLUMNS, prepared.points.get(catalog, ()))
+            points = prepared.points.get(catalog, ())
+            insert_rows(connection, f"{catalog}:points", POINT_COLUMNS, points, known="IGNORE")
         share_loci(connection, known | prepared.rows.keys(), prepared.rows)
     # Counted only now: a transaction that was undone has done nothing.
     report.received += prepared.received
@@ -273,7 +285,7 @@ def _enter_alerts(
     ]
     insert_rows(connection, catalog, ("id", "_id", "annotations", *_COLUMNS), values)
     images = [(number, *image) for number, row in enumerate(new, last + 1) for image in row.images]
-    insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, images)
+    insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, images, known="REPLACE")
     counts.archived += len(new)
     for row in others:
         _enter_known(connection, catalog, row, counts)
@@ -305,7 +317,8 @@ def _enter_known(connection: sqlite3.Connection, catalog: str, row: AlertRow, co
         f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE id = ?",
         (*_columns(row), number),
     )
-    insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, [(number, *image) for image in row.images])
+    images = [(number, *image) for image in row.images]
+    insert_rows(connection, f"{catalog}:images", _IMAGE_COLUMNS, images, known="REPLACE")
     counts.archived += 1
     counts.revised += 1
 

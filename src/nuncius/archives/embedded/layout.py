@@ -9,7 +9,8 @@ alerts, such as ZTF_alerts, four tables:
   has them as they are: `in_packet` lists them as JSON, ``[field, file name, first byte, number of bytes]`` each.
 - ``ZTF_alerts:points``: the histories. A row has entries of one list of an object, in lines: a line of `point` tells an
   entry apart from the others of the list, that of `document` is the entry, that of `extras` what JSON can't hold of it.
-  `mjd` and `last_mjd` are their earliest and latest time, the latter infinite where one has none. However many alerts
+  `mjd` and `last_mjd` are their earliest and latest time, the latter infinite where one has none and null in
+  rows of earlier layouts, which hold one entry. However many alerts
   repeat an entry, it is written once; should it stand there twice, since two processes wrote it, the first one counts.
 - ``ZTF_alerts:revisions``: earlier versions of alerts that came again with other content.
 

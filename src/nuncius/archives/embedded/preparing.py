@@ -176,7 +176,9 @@ class Preparation:
             for object_id, list_name, keys in self._database.connection.execute(
                 statement, (json.dumps(new),)
             ):
-                self._known[catalog, object_id].setdefault(list_name, set()).update(keys.split("\n"))
+                # SQLite ends a name at a NUL character, and then finds the entries of another object.
+                if (lists := self._known.get((catalog, object_id))) is not None:
+                    lists.setdefault(list_name, set()).update(keys.split("\n"))
 
 
 def document_id(alert: Alert | Notice) -> str:
