@@ -68,7 +68,7 @@ def docs(session):
 
 @nox.session(python="3.11")
 def fuzz(session):
-    """The compiled decoder under sanitizers, for 3 minutes or as many seconds as are given (needs clang)."""
+    """The compiled decoder under sanitizers, for 3 minutes or as many seconds as are given (needs clang and Python.h)."""
     session.install("-e", ".", "atheris>=3")
     session.run("python", "tests/fuzz/run_fuzzer.py", *(session.posargs or ["180"]))
 
@@ -193,8 +193,9 @@ def run_peer(session, name, processes="0"):
 
 @nox.session
 def nightly(session):
-    """All that takes too long for every change: every Python, lowest versions, peers, package, benchmarks."""
+    """All that takes too long for every change: every Python, lowest versions, peers, an hour of fuzzing, benchmarks."""
     for python in PYTHONS:
         session.notify(f"tests-{python}")
     for name in ("lowest", *PEERS, "package", "benchmarks"):
         session.notify(name)
+    session.notify("fuzz", posargs=["3600"])

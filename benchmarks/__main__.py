@@ -21,6 +21,7 @@ from benchmarks.measure import Scale
 SUBJECTS = (
     "antares",
     "decoding",
+    "loci",
     "streams",
     "pubsub",
     "latency",

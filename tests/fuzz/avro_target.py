@@ -61,6 +61,8 @@ def check(target, data):
     whole = attempt(target.program.decode, buffer)
     passed = attempt(target.program.skip, buffer)
     parts = attempt(target.in_parts.decode, buffer)
+    if target.schema.checker() is not None and (whole is None) != (passed is None):
+        raise AssertionError(f"decoding gives {whole!r}, and passing over {passed!r}")
     if (whole is None) != (parts is None):
         raise AssertionError(f"the whole gives {whole!r}, and the parts {parts!r}")
     if whole is None:

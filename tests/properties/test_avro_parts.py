@@ -1,4 +1,7 @@
-"""A packet decoded in parts says what the whole one says: values, keys, entries; and is damaged exactly when that one is."""
+"""A packet decoded in parts says what the whole one says: values, keys, entries; and is damaged exactly when that one is.
+
+So it is when its values are only passed over.
+"""
 
 from __future__ import annotations
 
@@ -158,6 +161,8 @@ def without_nulls(values):
 def compare(packet, lists, keys):
     """See that the parts say what the whole says; return "damaged", "whole", or None if it isn't given in parts."""
     whole = outcome(packet.decode)
+    passed = outcome(packet.passes)
+    assert passed is False or isinstance(passed, PacketError) == isinstance(whole, PacketError)
     parts = outcome(packet.decode_in_parts, lists, keys)
     if parts is None:
         return None
@@ -281,6 +286,46 @@ def test_depth_has_one_bound():
         found.append(compare(packet_of(schema, data), ("l",), frozenset({"x"})))
     assert found == sorted(found, reverse=True)
     assert set(found) == {"whole", "damaged"}
+
+
+def test_values_that_take_no_bytes_count_also_where_all_is_of_one_size():
+    full = record_type("full", {**{f"n{at}": "null" for at in range(999)}, "x": "double"})
+    schema = record_type("r", {"many": {"type": "array", "items": full}})
+    found = [bounds_of(schema, varint(count) + bytes(8 * count) + varint(0)) for count in range(95, 111)]
+    assert set(found) == {"whole", "damaged"}
+
+
+def test_records_of_one_size_nest_as_deep_as_others():
+    inner = record_type("i3", {"i2": record_type("i2", {"i1": record_type("i1", {"x": "double"})})})
+    schema = record_type("r", {"inner": inner, "next": ["null", "r"]})
+    found = [
+        bounds_of(schema, (bytes(8) + varint(1)) * depth + bytes(8) + varint(0)) for depth in range(90, 110)
+    ]
+    assert set(found) == {"whole", "damaged"}
+
+
+def bounds_of(schema, data):
+    """Tell whether a packet can be decoded and passed over; raise if one can and the other can't."""
+    packet = packet_of(schema, data)
+    whole, passed = outcome(packet.decode), outcome(packet.passes)
+    assert isinstance(passed, PacketError) == isinstance(whole, PacketError)
+    return "damaged" if isinstance(whole, PacketError) else "whole"
+
+
+@pytest.mark.parametrize(
+    ("schema", "data"), [("string", b"\2a"), ({"type": "array", "items": "int"}, b"\2\2\0")]
+)
+def test_what_is_no_record_does_not_pass(schema, data):
+    packet = packet_of(schema, data)
+    assert packet.passes() is False
+    with pytest.raises(PacketError, match="an alert is a record"):
+        packet.decode()
+
+
+@pytest.mark.parametrize("kind", LOGICAL)
+def test_values_that_are_converted_do_not_pass(kind):
+    packet = packet_of(record_type("r", {"x": ["null", kind]}), varint(0))
+    assert packet.passes() is (kind == UNKNOWN)
 
 
 def test_what_is_left_over_behind_the_record():

@@ -47,6 +47,7 @@ COUNT = "a count is larger than the bytes that are left"
 
 CHAIN = record("int", ["null", "r"])
 FULL = record(*["null"] * 1000, "int")
+SAME_SIZE = record(*["null"] * 1000, "double")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,10 @@ BOUNDS = [
           "if (end != NULL && c->at != end)", "if (0)", "decode_array(Cursor *c"),
     Bound("size of a block of a map", values("long"), varint(-1) + varint(3) + b"\0\2" + b"\0", WRONG_BLOCK, "decode",
           "if (end != NULL && c->at != end)", "if (0)", "decode_map(Cursor *c"),
+    Bound("items that are records of one size", items(SAME_SIZE), varint(110) + bytes(880) + varint(0), TOO_MANY, "skip",
+          "item->fixed >= 0 && item->kind != RECORD", "item->fixed >= 0"),
+    Bound("records of one size", items([SAME_SIZE]), varint(110) + bytes(990) + varint(0), TOO_MANY, "skip",
+          "if (node->fixed >= 0 && node->kind != RECORD)", "if (node->fixed >= 0)"),
     Bound("text that is passed over", "string", varint(1) + b"\xff", "a text is not UTF-8", "skip",
           'return fail(c, "a text is not UTF-8");', "return 0;"),
     Bound("key that is passed over", values("null"), varint(1) + varint(1) + b"\xff" + b"\0", "a text is not UTF-8", "skip",

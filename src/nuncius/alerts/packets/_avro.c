@@ -162,7 +162,7 @@ static int skip_items(Cursor *c, const Node *node) {
         const unsigned char *end;
         if (read_block(c, item, is_map, &count, &end) < 0) return -1;
         if (count == 0) break;
-        if (item->fixed >= 0 && !is_map) {
+        if (item->fixed >= 0 && item->kind != RECORD && !is_map) {
             c->at += count * item->fixed; /* read_block has seen that they are there */
         } else {
             for (Py_ssize_t i = 0; i < count; i++) {
@@ -180,7 +180,7 @@ static int skip(Cursor *c, Py_ssize_t number) {
     int64_t value;
     Py_ssize_t size;
     int result = 0;
-    if (node->fixed >= 0) {
+    if (node->fixed >= 0 && node->kind != RECORD) { /* the values of a record are counted, as when they are made */
         if (node->fixed > left(c)) return fail(c, "the bytes end within a value");
         c->at += node->fixed;
         return 0;

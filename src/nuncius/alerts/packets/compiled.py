@@ -60,7 +60,9 @@ def program_of(schema: Any, names: frozenset[str] | None = None) -> Any:
 
 
 def is_plain(schema: Any) -> bool:
-    """Tell whether bytes of a schema that can be passed over can be decoded too: no logical type may refuse a value."""
+    """Tell whether bytes that can be passed over can be decoded to a record: no logical type may refuse a value."""
+    if not isinstance(schema, dict) or schema.get("type") != "record":
+        return False
     compiler = _Compiler()
     try:
         nodes = compiler.compile(schema, None)

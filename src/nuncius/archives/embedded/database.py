@@ -66,6 +66,8 @@ class _Guarded(sqlite3.Connection):
             self.interrupt()  # not without need: SQLite would then leave its log behind
             self._guard.acquire()
         try:
+            with contextlib.suppress(sqlite3.Error):  # which ends an interruption: it would keep the log too
+                super().execute("SELECT 1").fetchall()
             super().close()
         finally:
             self._guard.release()
