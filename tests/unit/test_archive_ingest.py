@@ -8,9 +8,12 @@ import json
 import math
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import bson
 import pytest
@@ -523,6 +526,64 @@ def test_the_rows_of_a_batch_are_made_while_the_one_before_is_written(archive, m
 
     monkeypatch.setattr(ingest, "_enter_alerts", waiting)
     assert archive.ingest(batches()).archived == 501
+
+
+def test_what_gives_batches_but_takes_nothing_back_is_refused(archive):
+    class Half:
+        def batches(self, n=500, timeout_s=1.0, *, finish=True):
+            yield [support.ztf()]
+
+    with pytest.raises(ConfigurationError, match=r"Half gives batches, .* acknowledge and release"):
+        archive.ingest(Half())
+
+
+def test_an_async_stream_needs_an_async_archive(archive, tmp_path):
+    stream = aio.open_stream(f"replay://{tmp_path}")
+    with pytest.raises(ConfigurationError, match=r"AsyncStream is asynchronous: .*nuncius\.aio"):
+        archive.ingest(stream)
+
+
+def test_the_name_of_an_object_may_hold_any_character(archive):
+    names = ["abc", "abc\0def", "abc\ndef", "Ω"]
+    for _ in range(2):
+        for number, name in enumerate(names):
+            archive.ingest(
+                [support.ztf(number, objectId=name, prv_candidates=[builders.ztf_earlier(candid=number + 1)])]
+            )
+    found = {document["_id"]: [entry["candid"] for entry in document["prv_candidates"]]
+             for document in archive.find("ZTF_alerts_aux")}  # fmt: skip
+    assert found == {name: [number + 1] for number, name in enumerate(names)}
+
+
+def test_a_thread_that_outlives_the_main_one_keeps_its_alerts(tmp_path):
+    code = """
+import sys, threading, time
+import archive_support as s
+from nuncius import open_archive
+def keep():
+    with open_archive(sys.argv[1]) as archive:
+        time.sleep(0.5)
+        archive.ingest(alert for number in range(30) for alert in s.numbered_batch(number))
+threading.Thread(target=keep).start()
+"""
+    path = tmp_path / "night.db"
+    folder = str(Path(support.__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([folder, os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert support.check_whole(path, range(30)) == 30
+
+
+def test_a_closed_archive_is_whole_without_its_log(archive, tmp_path):
+    archive.ingest([support.ztf(number) for number in range(50)])
+    archive.close()
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(archive.path.read_bytes())
+    with open_archive(copy) as other:
+        assert other.count("ZTF_alerts") == 50
 
 
 def test_batches_may_be_empty(archive):

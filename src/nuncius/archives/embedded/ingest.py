@@ -66,6 +66,10 @@ class Batches:
         return batch
 
     def __iter__(self) -> Iterator[Sequence[Alert]]:
+        if hasattr(self._alerts, "__aiter__"):
+            raise ConfigurationError(
+                f"{type(self._alerts).__name__} is asynchronous: keep it with an archive of nuncius.aio.open_archive"
+            )
         if isinstance(self._alerts, AlertSource):
             yield from map(self._noted, self._alerts.batches(_BATCH, 1.0, finish=False))
             return
