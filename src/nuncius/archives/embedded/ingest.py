@@ -46,18 +46,19 @@ class Batches:
 
     def __init__(self, alerts: Any) -> None:
         self._alerts = alerts
+        self._may_come_again = isinstance(alerts, (AlertSource, AsyncAlertSource))
         self._in_hand: dict[int, Alert | Notice] = {}
 
     def finish(self, alerts: Sequence[Alert | Notice]) -> None:
         """Acknowledge alerts that are on the disk."""
-        if isinstance(self._alerts, (AlertSource, AsyncAlertSource)):
+        if self._may_come_again:
             self._alerts.acknowledge(alerts)
             for alert in alerts:
                 self._in_hand.pop(id(alert), None)
 
     def give_back(self) -> None:
         """Release what is not on the disk, or the stream would take it for finished when its block ends or goes on."""
-        if isinstance(self._alerts, (AlertSource, AsyncAlertSource)):
+        if self._may_come_again:
             for alert in [*self._in_hand.values()]:
                 self._alerts.release(alert)
 
@@ -168,9 +169,8 @@ class Keeper:
         """
         with self._lock:
             if self._under_way is not None:
-                wait(
-                    [self._under_way]
-                )  # an interruption here leaves it under way, to be waited for once more
+                # An interruption here leaves it under way, to be waited for once more.
+                wait([self._under_way])
                 under_way, self._under_way = self._under_way, None
                 try:
                     under_way.result()
