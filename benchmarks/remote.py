@@ -197,14 +197,14 @@ def _answer(size: int, *, with_images: bool) -> bytes:
     from bson import ObjectId, json_util
 
     from nuncius import Alert
-    from nuncius.archives.documents import coordinates_of, document_of, survey_of
+    from nuncius.archives.documents import Contents, coordinates_of, survey_of
 
     documents: list[dict[str, Any]] = []
     for alert in map(Alert.from_bytes, synthetic(100)):
         (coordinates,) = coordinates_of([(alert.ra, alert.dec)])
         images = survey_of(alert).cutout_fields if with_images else ()
         documents.append({
-            "_id": ObjectId(), **document_of(alert, "document"), "coordinates": coordinates,
+            "_id": ObjectId(), **Contents(alert, "document").document, "coordinates": coordinates,
             "created_at": datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC),
             **{field: alert.packet[field] for field in images},
         })  # fmt: skip

@@ -13,9 +13,7 @@ import archive_support as support
 from nuncius.archives.embedded import places
 from nuncius.archives.embedded.database import Database
 from nuncius.archives.embedded.export import MARGIN_ARCSEC, export
-from nuncius.archives.embedded.ingest import write
 from nuncius.archives.embedded.load import load_catalog
-from nuncius.archives.embedded.reports import IngestReport
 from nuncius.archives.language import Projection
 
 pytestmark = [
@@ -72,7 +70,7 @@ def database(lsdb, tmp_path_factory):
     alerts = [
         support.ztf(number, candidate={"ra": number * 3.0 % 360, "dec": number % 90}) for number in range(200)
     ]
-    write(database, alerts, "document", cutouts=True, report=IngestReport())
+    support.keep(database, alerts)
     yield database
     database.close()
 

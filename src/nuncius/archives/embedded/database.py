@@ -63,7 +63,8 @@ class _Guarded(sqlite3.Connection):
 
     def close(self) -> None:
         if not self._guard.acquire(blocking=False):
-            self.interrupt()  # not without need: SQLite would then leave its log behind
+            with contextlib.suppress(sqlite3.ProgrammingError):  # the other thread was closing it too
+                self.interrupt()
             self._guard.acquire()
         try:
             with contextlib.suppress(sqlite3.Error):  # which ends an interruption: it would keep the log too
