@@ -113,14 +113,18 @@ def test_counts_of_references_stay():
 
     action()
     calls.clear()
+    gc.collect()
     before = [sys.getrefcount(item) for item in shared]
-    for _ in range(100):
+    for _ in range(300):
         action()
     calls.clear()
     gc.collect()
     after = [sys.getrefcount(item) for item in shared]
-    # One lost in each round is a hundred; other threads hold a few.
-    assert all(abs(now - then) < 80 for now, then in zip(after, before, strict=True)), (before, after)
+    # One lost in each round is 300. All of Python shares None, True and False, and what other tests have left may go
+    # meanwhile; but a round uses them a dozen times.
+    allowed = [2000] * 3 + [80] * (len(shared) - 3)
+    lost = [abs(now - then) for now, then in zip(after, before, strict=True)]
+    assert all(some < most for some, most in zip(lost, allowed, strict=True)), (before, after)
 
 
 def test_buffers_are_let_go():
