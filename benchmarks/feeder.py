@@ -1,9 +1,11 @@
 """A broker in processes of its own that never runs out of alerts: ``python -m benchmarks.feeder kafka|pubsub new|known``.
 
 The alerts are of ever new objects, whose whole history is new as well, or of known ones, of whose history one entry is
-new: so it is in the first night of an archive, and in later ones. It prints where it listens and how large an alert is on average. Then each line on its standard input tells how many
-alerts have been taken so far, and it keeps a few thousand ahead of that. When its input closes it prints the seconds of
-processor time that the broker and what fills it have used.
+new: so it is in the first night of an archive, and in later ones.
+
+It prints where it listens and how large an alert is on average. Then each line on its standard input tells how many alerts
+have been taken so far, and it keeps a few thousand ahead of that. When its input closes it prints the seconds of processor
+time that the broker and what fills it have used.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from benchmarks import packets
-from benchmarks.kafka import PARTITIONS, RETAINED_BYTES, TOPIC
+from benchmarks.kafka import PARTITIONS, RETAINED_BYTES, TOPIC, produce
 from nuncius import Alert
+from nuncius.alerts.packets.ocf import write_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +54,9 @@ class NewAlerts:
             if are_known:
                 earlier = (entry.get("candid") for entry in alert.packet["prv_candidates"] or ())
                 numbers += [number for number in earlier if number is not None][:1]
-            self._base.append((raw, names, [(number, _places(_varint(number), raw)) for number in numbers]))
+            self._base.append(
+                (raw, names, [(number, _places(write_long(number), raw)) for number in numbers])
+            )
         self.size = mean(len(raw) for raw, *_ in self._base)
 
     def __getitem__(self, number: int) -> bytes:
@@ -63,7 +68,7 @@ class NewAlerts:
         for place in names:
             other[place + 4 : place + 7] = letters
         for known, places in numbers:
-            changed = _varint(known + around * _STEP)
+            changed = write_long(known + around * _STEP)
             for place in places:
                 other[place : place + len(changed)] = changed
         return bytes(other)
@@ -72,16 +77,6 @@ class NewAlerts:
 def _places(part: bytes, raw: bytes) -> list[int]:
     """Return where a part stands."""
     return [found.start() for found in re.finditer(re.escape(part), raw)]
-
-
-def _varint(value: int) -> bytes:
-    """Write an integer as Avro does."""
-    value <<= 1
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 class _Taken:
@@ -126,14 +121,8 @@ def _kafka(new: NewAlerts) -> None:
         producer = Producer(settings | {"message.max.bytes": 10_000_000})
 
         def send(number: int, raw: bytes) -> None:
-            while True:
-                try:
-                    producer.produce(TOPIC, raw, partition=number % PARTITIONS)
-                except BufferError:
-                    producer.poll(0.1)
-                else:
-                    producer.poll(0)
-                    return
+            produce(producer, number, raw)
+            producer.poll(0)
 
         print(f"kafka://{cluster.server}/{TOPIC}", new.size, flush=True)
         # What was taken is told late, and not of all partitions alike.

@@ -32,16 +32,21 @@ def _fill(server: str, messages: Sequence[bytes]) -> None:
 
     producer = Producer({"bootstrap.servers": server, "log_level": 2, "linger.ms": 20})
     for number, value in enumerate(messages):
-        while True:
-            try:
-                producer.produce(TOPIC, value, partition=number % PARTITIONS)
-                break
-            except BufferError:
-                producer.poll(0.1)
+        produce(producer, number, value)
     if producer.flush(60):
         message = "the broker did not take all messages"
         raise SystemExit(message)
     _check_retained(server, len(messages))
+
+
+def produce(producer: Any, number: int, value: bytes) -> None:
+    """Send a message to the partition that its number gives, and wait where the producer holds too many."""
+    while True:
+        try:
+            producer.produce(TOPIC, value, partition=number % PARTITIONS)
+            return
+        except BufferError:
+            producer.poll(0.1)
 
 
 def _check_retained(server: str, count: int) -> None:

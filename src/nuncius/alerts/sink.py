@@ -19,8 +19,18 @@ class Delivery(Protocol):
         """Take note that the packet turned out to be damaged when a field was touched."""
 
 
+class TakesBack(Protocol):
+    """What is told, from any thread, how it went with alerts that it gave."""
+
+    def acknowledge(self, alerts: Any) -> None:
+        """Say that alerts are finished: they are durable."""
+
+    def release(self, alert: Any, delay_s: float = 0) -> None:
+        """Give an alert back that is not finished: it comes again."""
+
+
 @runtime_checkable
-class AlertSource(Protocol):
+class AlertSource(TakesBack, Protocol):
     """Where alerts come from batch by batch, such as a stream."""
 
     def batches(
@@ -29,18 +39,12 @@ class AlertSource(Protocol):
         """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more.
 
         A batch counts as finished when the next one is asked for. Without `finish` it is when it is acknowledged; then an
-        empty batch comes when there are no more, to ask for what is left.
+        empty batch, while no others come and when no more will, asks for what is left.
         """
-
-    def acknowledge(self, alerts: Any) -> None:
-        """Say, from any thread, that alerts are finished: they are durable."""
-
-    def release(self, alert: Any, delay_s: float = 0) -> None:
-        """Give an alert back that is not finished: it comes again."""
 
 
 @runtime_checkable
-class AsyncAlertSource(Protocol):
+class AsyncAlertSource(TakesBack, Protocol):
     """The same for an async stream."""
 
     def batches(
@@ -49,14 +53,8 @@ class AsyncAlertSource(Protocol):
         """Give batches of at most `n` alerts, each after at most `timeout_s` seconds of waiting for more.
 
         A batch counts as finished when the next one is asked for. Without `finish` it is when it is acknowledged; then an
-        empty batch comes when there are no more, to ask for what is left.
+        empty batch, while no others come and when no more will, asks for what is left.
         """
-
-    def acknowledge(self, alerts: Any) -> None:
-        """Say, from any thread, that alerts are finished: they are durable."""
-
-    def release(self, alert: Any, delay_s: float = 0) -> None:
-        """Give an alert back that is not finished: it comes again."""
 
 
 class Sink(Protocol):

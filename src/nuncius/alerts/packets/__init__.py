@@ -119,11 +119,7 @@ class Packet:
         if schema is None or checker is None:
             return False
         record = self._record()
-        try:
-            end = checker.skip(record)
-        except ValueError as error:
-            raise _misfit(error, schema) from error
-        _check_end(record, end)
+        _check_end(record, _passed(checker, record, schema))
         return True
 
     def decode_beginning(self, names: frozenset[str]) -> dict[str, Any]:
@@ -306,6 +302,15 @@ def _run(program: Any, data: bytes, schema: WriterSchema, begin: int) -> tuple[A
     return found
 
 
+def _passed(program: Any, data: bytes, schema: WriterSchema) -> int:
+    """Pass over a record; return where it ends."""
+    try:
+        end: int = program.skip(data)
+    except ValueError as error:
+        raise _misfit(error, schema) from error
+    return end
+
+
 def _check_end(record: bytes, end: int) -> None:
     if end != len(record):
         raise PacketError(
@@ -386,11 +391,7 @@ def _open_datum(data: bytes, schema: WriterSchema, *, container: str) -> Packet:
     if program is None:
         value, end = decode_datum(data, schema)
     else:
-        value = None  # passing over it shows that too, and is quicker
-        try:
-            end = program.skip(data)
-        except ValueError as error:
-            raise _misfit(error, schema) from error
+        value, end = None, _passed(program, data, schema)  # passing over it shows that too, and is quicker
     if end != len(data):
         raise PacketError(
             f"{len(data) - end} bytes are left over behind the record: the packet was written with another schema "

@@ -285,7 +285,8 @@ def _enter_alerts(
         (others if row.id in known else new).append(row)
         known.add(row.id)  # it may come twice
     values = [
-        (number, row.id, row.annotations_text, *_columns(row)) for number, row in enumerate(new, last + 1)
+        (number, row.id, json.dumps(row.annotations) if row.annotations else None, *_columns(row))
+        for number, row in enumerate(new, last + 1)
     ]
     insert_rows(connection, catalog, ("id", "_id", "annotations", *_COLUMNS), values)
     images = [(number, *image) for number, row in enumerate(new, last + 1) for image in row.images]

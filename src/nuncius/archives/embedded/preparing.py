@@ -39,7 +39,7 @@ class AlertRow:
     """An alert as it will stand in its catalog; `images` are those that are not `in_packet`."""
 
     __slots__ = (
-        "alert_id", "annotations", "annotations_text", "broker", "cell", "dec", "digest", "extras", "id",
+        "alert_id", "annotations", "broker", "cell", "dec", "digest", "extras", "id",
         "image_count", "images", "in_packet", "mjd", "object_id", "packet", "ra", "text",
     )  # fmt: skip
 
@@ -68,7 +68,6 @@ class AlertRow:
         for name, value in contents.annotations.items():
             text, extras = to_text(value)
             self.annotations[name] = text if extras is None else [text, extras]
-        self.annotations_text = json.dumps(self.annotations) if self.annotations else None
         broker = None if alert.origin is None else alert.origin.broker
         self.broker = broker if broker in self.annotations else None
         self.packet = alert.raw if keep == "packet" else None

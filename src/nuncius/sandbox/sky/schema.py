@@ -10,6 +10,8 @@ import json
 from functools import cache
 from typing import Any
 
+from nuncius.alerts.packets.ocf import write_long
+
 SCHEMA_VERSION = "4.01"
 _SYNC = b"nuncius sandbox!"  # any 16 bytes; the survey's packets have one constant too
 
@@ -254,7 +256,7 @@ class PacketWriter:
         self._schema = parse_schema(schema)
         metadata = {"avro.schema": json.dumps(schema).encode(), "avro.codec": b"null"}
         entries = b"".join(_bytes(key.encode()) + _bytes(value) for key, value in metadata.items())
-        self._header = b"Obj\x01" + _long(len(metadata)) + entries + _long(0) + _SYNC
+        self._header = b"Obj\x01" + write_long(len(metadata)) + entries + write_long(0) + _SYNC
 
     def write(self, record: dict[str, Any]) -> bytes:
         """Return the packet of one alert."""
@@ -263,18 +265,8 @@ class PacketWriter:
         buffer = io.BytesIO()
         schemaless_writer(buffer, self._schema, record)
         body = buffer.getvalue()
-        return b"".join((self._header, _long(1), _bytes(body), _SYNC))
-
-
-def _long(value: int) -> bytes:
-    """Encode a non-negative number as Avro's zig-zag varint."""
-    value <<= 1
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
+        return b"".join((self._header, write_long(1), _bytes(body), _SYNC))
 
 
 def _bytes(value: bytes) -> bytes:
-    return _long(len(value)) + value
+    return write_long(len(value)) + value
