@@ -44,9 +44,10 @@ def produce(producer: Any, number: int, value: bytes) -> None:
     while True:
         try:
             producer.produce(TOPIC, value, partition=number % PARTITIONS)
-            return
         except BufferError:
             producer.poll(0.1)
+        else:
+            return
 
 
 def _check_retained(server: str, count: int) -> None:
